@@ -1,0 +1,118 @@
+//! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing by itself.
+
+use axum::Router;
+
+use crate::config::Settings;
+use crate::db::{Db, DbError};
+use crate::domain::{Profile, ProfileError};
+use crate::http::{self, Listener};
+use crate::identity::{ClaimKeyError, ClaimSigner, Verifier};
+use crate::mcp::McpServer;
+
+/// A server ready to listen.
+pub struct App {
+    settings: Settings,
+    router: Router,
+    server: McpServer,
+}
+
+/// What a server can not be built from.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting is missing.
+    #[error("{0} is not set: {1}")]
+    Missing(&'static str, &'static str),
+    /// Nobody could be told apart.
+    #[error(
+        "ROWGATE_IDENTITY is not set, so no caller could be proved. For development, or behind a proxy that sets \
+         x-rls-user-id itself, set it to trusted-header"
+    )]
+    NoIdentity,
+    /// The profile file can not be opened.
+    #[error("the profile {0} can not be opened")]
+    ProfileFile(std::path::PathBuf, #[source] std::io::Error),
+    /// The profile is not one.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The claim keys.
+    #[error("ROWGATE_CLAIM_KEYS")]
+    ClaimKeys(#[from] ClaimKeyError),
+    /// The pool.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// The profile that the settings name, or else `shipped`.
+pub fn profile(settings: &Settings, shipped: &str) -> Result<Profile, AppError> {
+    match &settings.profile {
+        None => Ok(Profile::parse(shipped)?),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| AppError::ProfileFile(path.clone(), error))?;
+            Ok(Profile::parse(&text)?)
+        }
+    }
+}
+
+impl App {
+    /// A server from settings. Touches no network.
+    pub fn build(settings: Settings, profile: Profile) -> Result<Self, AppError> {
+        let database = settings.database.app.clone().ok_or(AppError::Missing(
+            "ROWGATE_DATABASE_URL",
+            "it names the database, as postgres://rowgate_app:password@host/database",
+        ))?;
+        let verifier = settings.identity.ok_or(AppError::NoIdentity)?;
+        if settings.claim_keys.is_empty() {
+            return Err(AppError::Missing(
+                "ROWGATE_CLAIM_KEYS",
+                "it signs claims; make one with `echo k1:$(openssl rand -base64 32)` and give it to `rowgate migrate` too",
+            ));
+        }
+        let signer = ClaimSigner::new(&settings.claim_keys)?;
+        let db = Db::new(database, &settings.database, &settings.limits, &profile.search_path, signer)?;
+        let server = McpServer::new(profile, db, settings.limits, settings.telemetry.sql);
+        let router = http::router(&settings.http, verifier, server.clone(), settings.limits.call);
+        Ok(Self { settings, router, server })
+    }
+
+    /// The server as MCP sees it.
+    pub fn server(&self) -> &McpServer {
+        &self.server
+    }
+
+    /// Serves on an open listener until `end` is done; then lets calls finish and closes the pool.
+    pub async fn serve(self, listener: Listener, end: impl Future<Output = ()>) {
+        let Verifier::TrustedHeader = self.settings.identity.unwrap_or(Verifier::TrustedHeader);
+        listener.serve(self.router, end).await;
+        self.server.db().close();
+    }
+
+    /// Opens the socket that the settings name.
+    pub async fn listen(&self) -> Result<Listener, http::ListenError> {
+        Listener::open(&self.settings.http).await
+    }
+}
+
+/// Waits for the process to be told to end: Ctrl-C, or SIGTERM from the Functions host.
+pub async fn told_to_end() {
+    let interrupt = async {
+        // Without a handler there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

@@ -1,0 +1,359 @@
+//! The only reader of the environment. One struct a concern; every variable is in [`VARIABLES`], which the README's
+//! table is compared with; all problems are reported at once. Decides nothing beyond what a setting says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::{ByteLimit, RowLimit};
+use crate::identity::{ClaimKey, Verifier};
+
+/// Every variable, what it means unless set, and what it is for.
+pub const VARIABLES: &[(&str, &str, &str)] = &[
+    (
+        "ROWGATE_DATABASE_URL",
+        "none",
+        "`serve`: the database, as the role `rowgate_app`: `postgres://rowgate_app:…@host/db`",
+    ),
+    (
+        "ROWGATE_ADMIN_DATABASE_URL",
+        "none",
+        "`migrate`, `seed`, and `dev` on a server of your own: the database, as an administrator",
+    ),
+    ("ROWGATE_APP_PASSWORD", "none", "`migrate`: the password to give `rowgate_app`; unset leaves it as it is"),
+    (
+        "ROWGATE_CLAIM_KEYS",
+        "none",
+        "keys that sign claims, `<id>:<base64>`, separated by commas; the first signs, `migrate` makes the database accept all of them and no other",
+    ),
+    (
+        "ROWGATE_IDENTITY",
+        "none",
+        "how a caller is proved; `trusted-header` believes `x-rls-user-id` and is for development",
+    ),
+    ("ROWGATE_PORT", "8000", "port to listen on; `FUNCTIONS_CUSTOMHANDLER_PORT` comes first"),
+    ("ROWGATE_BIND", "127.0.0.1", "address to listen on"),
+    (
+        "ROWGATE_ALLOWED_HOSTS",
+        "loopback",
+        "further `Host` values to answer, separated by commas; `WEBSITE_HOSTNAME` is one",
+    ),
+    (
+        "ROWGATE_ALLOWED_ORIGINS",
+        "none",
+        "browser origins to answer, such as `https://app.example.com:443`, separated by commas",
+    ),
+    ("ROWGATE_BODY_BYTES", "1048576", "largest request body"),
+    ("ROWGATE_POOL_SIZE", "4", "connections to the database at most"),
+    ("ROWGATE_POOL_WAIT_SECONDS", "5", "how long a call waits for one of them"),
+    ("ROWGATE_CONNECT_SECONDS", "10", "how long making one may take"),
+    ("ROWGATE_STATEMENT_SECONDS", "30", "how long a caller's statement may run"),
+    ("ROWGATE_CALL_SECONDS", "60", "how long a call may take in all, below 230"),
+    ("ROWGATE_DEFAULT_ROWS", "100", "rows in an answer unless the caller asks for up to 1000"),
+    ("ROWGATE_RESULT_BYTES", "262144", "bytes of rows in an answer at most"),
+    ("ROWGATE_PROFILE", "the sample's", "a profile file: names, descriptions and hints for another data set"),
+    (
+        "ROWGATE_CACHE_DIR",
+        "the user's cache folder",
+        "`dev`: where PostgreSQL and the data are kept; `/var/cache/rowgate` for root",
+    ),
+    ("ROWGATE_LOG", "info", "what to log: `error`, `warn`, `info`, `debug`, or a filter such as `rowgate=debug`"),
+    ("ROWGATE_LOG_FORMAT", "json", "`json` or `text`; `dev` defaults to `text`"),
+    ("ROWGATE_LOG_SQL", "false", "log the text of callers' statements instead of its hash"),
+];
+
+/// Everything that the program is told from outside.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How it listens and whom it answers.
+    pub http: HttpSettings,
+    /// Where the data is.
+    pub database: DatabaseSettings,
+    /// How much a call may take.
+    pub limits: LimitSettings,
+    /// How a caller is proved, if that is set.
+    pub identity: Option<Verifier>,
+    /// Keys that sign claims, the newest first.
+    pub claim_keys: Vec<ClaimKey>,
+    /// Another profile than the sample's.
+    pub profile: Option<PathBuf>,
+    /// Where things that can be made again are kept.
+    pub cache: CacheSettings,
+    /// What is logged.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Where things that can be made again are kept.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// Said for us.
+    pub folder: Option<PathBuf>,
+    /// The user's, for all programs.
+    pub users: Option<PathBuf>,
+}
+
+/// How it listens and whom it answers.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Port to listen on, 0 for any.
+    pub port: u16,
+    /// Values of `Host` to answer besides loopback.
+    pub allowed_hosts: Vec<String>,
+    /// Browser origins to answer.
+    pub allowed_origins: Vec<String>,
+    /// Largest request body.
+    pub body_bytes: usize,
+}
+
+/// Where the data is.
+#[derive(Clone)]
+pub struct DatabaseSettings {
+    /// As the login role of the request path.
+    pub app: Option<tokio_postgres::Config>,
+    /// As an administrator, for migrating and seeding.
+    pub admin: Option<tokio_postgres::Config>,
+    /// The password to give the login role.
+    pub app_password: Option<String>,
+    /// Connections at most.
+    pub pool_size: usize,
+    /// How long a call waits for a connection.
+    pub pool_wait: Duration,
+    /// How long making a connection may take.
+    pub connect: Duration,
+}
+
+/// How much a call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitSettings {
+    /// How long a caller's statement may run.
+    pub statement: Duration,
+    /// How long a call may take in all.
+    pub call: Duration,
+    /// Rows in an answer unless the caller asks otherwise.
+    pub default_rows: RowLimit,
+    /// Bytes of rows in an answer.
+    pub result_bytes: ByteLimit,
+}
+
+/// What is logged.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// A level or a filter.
+    pub filter: String,
+    /// One JSON object a line, or text for a terminal; unset leaves it to the command.
+    pub json: Option<bool>,
+    /// Whether the text of callers' statements may stand in the log.
+    pub sql: bool,
+}
+
+/// All that is wrong with the environment.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+pub struct ConfigError(Vec<String>);
+
+impl Settings {
+    /// Reads the process's environment.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        Self::read(
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+        )
+    }
+
+    /// Reads an environment given as a map. Names that start with `ROWGATE_` and are not known are a problem too.
+    pub fn read(environment: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut reader = Reader { environment, problems: Vec::new() };
+        reader.refuse_unknown();
+
+        let limits = LimitSettings {
+            statement: reader.seconds("ROWGATE_STATEMENT_SECONDS", 30, 1..=229),
+            call: reader.seconds("ROWGATE_CALL_SECONDS", 60, 1..=229),
+            default_rows: reader.parsed("ROWGATE_DEFAULT_ROWS", RowLimit::DEFAULT, |text| {
+                text.parse()
+                    .map_err(|_| "not a number".to_owned())
+                    .and_then(|n| RowLimit::parse(n).map_err(|e| e.to_string()))
+            }),
+            result_bytes: reader.parsed("ROWGATE_RESULT_BYTES", ByteLimit::DEFAULT, |text| {
+                text.parse()
+                    .map_err(|_| "not a number".to_owned())
+                    .and_then(|n| ByteLimit::parse(n).map_err(|e| e.to_string()))
+            }),
+        };
+        let host =
+            |text: &str| Ok(text.split(',').map(str::trim).filter(|h| !h.is_empty()).map(str::to_owned).collect());
+        let mut allowed_hosts: Vec<String> = reader.parsed("ROWGATE_ALLOWED_HOSTS", Vec::new(), host);
+        allowed_hosts.extend(reader.text("WEBSITE_HOSTNAME"));
+        let port_variable = if reader.text("FUNCTIONS_CUSTOMHANDLER_PORT").is_some() {
+            "FUNCTIONS_CUSTOMHANDLER_PORT"
+        } else {
+            "ROWGATE_PORT"
+        };
+
+        let settings = Self {
+            http: HttpSettings {
+                bind: reader.parsed("ROWGATE_BIND", IpAddr::from([127, 0, 0, 1]), |t| {
+                    t.parse().map_err(|_| "not an IP address".to_owned())
+                }),
+                port: reader
+                    .parsed(port_variable, 8000, |t| t.parse().map_err(|_| "not a port (0 to 65535)".to_owned())),
+                allowed_hosts,
+                allowed_origins: reader.parsed("ROWGATE_ALLOWED_ORIGINS", Vec::new(), origins),
+                body_bytes: reader.number("ROWGATE_BODY_BYTES", 1_048_576, 1_024..=16_777_216),
+            },
+            database: DatabaseSettings {
+                app: reader.database("ROWGATE_DATABASE_URL"),
+                admin: reader.database("ROWGATE_ADMIN_DATABASE_URL"),
+                app_password: reader.text("ROWGATE_APP_PASSWORD"),
+                pool_size: reader.number("ROWGATE_POOL_SIZE", 4, 1..=1_000),
+                pool_wait: reader.seconds("ROWGATE_POOL_WAIT_SECONDS", 5, 1..=60),
+                connect: reader.seconds("ROWGATE_CONNECT_SECONDS", 10, 1..=60),
+            },
+            limits,
+            identity: reader.parsed("ROWGATE_IDENTITY", None, |text| match text {
+                "trusted-header" => Ok(Some(Verifier::TrustedHeader)),
+                _ => Err("not a way to prove a caller; there is `trusted-header`".to_owned()),
+            }),
+            claim_keys: reader
+                .parsed("ROWGATE_CLAIM_KEYS", Vec::new(), |t| ClaimKey::parse_list(t).map_err(|e| e.to_string())),
+            profile: reader.text("ROWGATE_PROFILE").map(PathBuf::from),
+            cache: CacheSettings {
+                folder: reader.text("ROWGATE_CACHE_DIR").map(PathBuf::from),
+                users: reader
+                    .text("XDG_CACHE_HOME")
+                    .or(reader.text("LOCALAPPDATA"))
+                    .map(PathBuf::from)
+                    .or(reader.text("HOME").map(|home| PathBuf::from(home).join(".cache"))),
+            },
+            telemetry: TelemetrySettings {
+                filter: reader.text("ROWGATE_LOG").unwrap_or_else(|| "info".to_owned()),
+                json: reader.parsed("ROWGATE_LOG_FORMAT", None, |text| match text {
+                    "json" => Ok(Some(true)),
+                    "text" => Ok(Some(false)),
+                    _ => Err("neither `json` nor `text`".to_owned()),
+                }),
+                sql: reader.parsed("ROWGATE_LOG_SQL", false, |t| {
+                    t.parse().map_err(|_| "neither `true` nor `false`".to_owned())
+                }),
+            },
+        };
+        if reader.problems.is_empty() { Ok(settings) } else { Err(ConfigError(reader.problems)) }
+    }
+}
+
+struct Reader {
+    environment: BTreeMap<String, String>,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    /// A variable's text; an empty one counts as unset.
+    fn text(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+    }
+
+    fn parsed<T>(&mut self, name: &str, unset: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        match self.text(name).map(|text| parse(&text)) {
+            None => unset,
+            Some(Ok(value)) => value,
+            Some(Err(why)) => {
+                self.problems.push(format!("{name}: {why}"));
+                unset
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str, unset: usize, range: std::ops::RangeInclusive<usize>) -> usize {
+        self.parsed(name, unset, |text| {
+            text.parse()
+                .ok()
+                .filter(|n| range.contains(n))
+                .ok_or_else(|| format!("not a number from {} to {}", range.start(), range.end()))
+        })
+    }
+
+    fn seconds(&mut self, name: &str, unset: usize, range: std::ops::RangeInclusive<usize>) -> Duration {
+        Duration::from_secs(self.number(name, unset, range) as u64)
+    }
+
+    /// A database URL. Its parser's words are kept out: they can repeat the password.
+    fn database(&mut self, name: &str) -> Option<tokio_postgres::Config> {
+        self.parsed(name, None, |text| {
+            text.parse()
+                .map(Some)
+                .map_err(|_| "not a database URL, `postgres://user:password@host:port/database`".to_owned())
+        })
+    }
+
+    fn refuse_unknown(&mut self) {
+        for name in self.environment.keys().filter(|n| n.starts_with("ROWGATE_")) {
+            if VARIABLES.iter().all(|(known, ..)| known != name) {
+                let near = VARIABLES
+                    .iter()
+                    .map(|(known, ..)| (strsim::damerau_levenshtein(known, name), known))
+                    .min()
+                    .filter(|(distance, _)| *distance <= 4)
+                    .map(|(_, known)| format!("; did you mean {known}?"));
+                self.problems.push(format!("{name}: no such setting{}", near.unwrap_or_default()));
+            }
+        }
+    }
+}
+
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    let origins: Vec<String> = text.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect();
+    match origins.iter().find(|o| !o.starts_with("http://") && !o.starts_with("https://")) {
+        Some(bad) => Err(format!("{bad:?} is no origin: it starts with https:// or http://")),
+        None => Ok(origins),
+    }
+}
+
+impl std::fmt::Debug for DatabaseSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseSettings").field("pool_size", &self.pool_size).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        Settings::read(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn nothing_set_is_the_documented_default() {
+        let settings = read(&[("PATH", "/bin")]).unwrap();
+        assert_eq!((settings.http.port, settings.database.pool_size), (8000, 4));
+        assert_eq!(settings.identity, None);
+        assert!(settings.database.app.is_none() && settings.claim_keys.is_empty());
+    }
+
+    #[test]
+    fn the_functions_host_comes_first() {
+        let settings =
+            read(&[("ROWGATE_PORT", "1"), ("FUNCTIONS_CUSTOMHANDLER_PORT", "2"), ("WEBSITE_HOSTNAME", "a.example")])
+                .unwrap();
+        assert_eq!(settings.http.port, 2);
+        assert_eq!(settings.http.allowed_hosts, ["a.example"]);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_and_none_repeats_a_secret() {
+        let problems = read(&[
+            ("ROWGATE_PORT", "70000"),
+            ("ROWGATE_DATABASE_URL", "postgres://u:hunter2@[::bad"),
+            ("ROWGATE_CLAIM_KEYS", "k:hunter2"),
+            ("ROWGATE_POLL_SIZE", "4"),
+            ("ROWGATE_IDENTITY", "anybody"),
+            ("ROWGATE_CALL_SECONDS", "230"),
+        ])
+        .unwrap_err()
+        .to_string();
+        assert_eq!(problems.lines().filter(|l| l.starts_with("  ROWGATE_")).count(), 6, "{problems}");
+        assert!(problems.contains("did you mean ROWGATE_POOL_SIZE?"), "{problems}");
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+}

@@ -1,0 +1,114 @@
+//! What can go wrong between a call and the database, sorted by who can mend it. Its text is for the log; what a
+//! client reads is made in `mcp/error.rs`.
+
+use std::error::Error as StdError;
+
+use tokio_postgres::error::{DbError as ServerError, ErrorPosition, SqlState};
+
+use super::statement::StatementError;
+
+/// A call that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// No connection can be had.
+    #[error("the database can not be reached")]
+    Unreachable(#[source] Box<dyn StdError + Send + Sync>),
+    /// All connections are in use and none came free in time.
+    #[error("no connection came free in time")]
+    Busy,
+    /// The connection broke during the call.
+    #[error("the connection to the database was lost")]
+    Lost(#[source] tokio_postgres::Error),
+    /// The caller is proved, but the database does not know it.
+    #[error("the database does not know the caller")]
+    UnknownCaller,
+    /// The database did not accept the claim: keys differ, or clocks do.
+    #[error("the database did not accept the claim")]
+    Claim(#[source] tokio_postgres::Error),
+    /// The statement was refused before it was sent.
+    #[error("the statement was refused")]
+    Refused(#[from] StatementError),
+    /// The caller's statement failed; the caller can mend it.
+    #[error("the statement failed")]
+    Statement(Box<SqlMistake>),
+    /// The caller's statement ran for longer than it may.
+    #[error("the statement ran out of time")]
+    TimedOut,
+    /// The server is not able to work on the statement now.
+    #[error("the database is not able to work now")]
+    Unavailable(#[source] tokio_postgres::Error),
+    /// A statement of our own failed.
+    #[error("a statement of Rowgate's own failed")]
+    Internal(#[source] tokio_postgres::Error),
+    /// The server gave an answer of another shape than asked for.
+    #[error("the database answered in an unexpected shape: {0}")]
+    Shape(&'static str),
+}
+
+/// What PostgreSQL says of a caller's statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlMistake {
+    /// Five characters, PostgreSQL's appendix A.
+    pub sqlstate: String,
+    /// PostgreSQL's sentence.
+    pub message: String,
+    /// More of it.
+    pub detail: Option<String>,
+    /// PostgreSQL's advice.
+    pub hint: Option<String>,
+    /// Where in the caller's own text, in characters from 0.
+    pub position: Option<usize>,
+}
+
+impl DbError {
+    /// Sorts an error of a statement that Rowgate wrote.
+    pub(super) fn of_ours(error: tokio_postgres::Error) -> Self {
+        Self::general(error).unwrap_or_else(Self::Internal)
+    }
+
+    /// Sorts an error of a statement that the caller wrote. `prefix`: how many characters of ours stand before it in
+    /// the text that a position refers to, if it refers to that text.
+    pub(super) fn of_callers(error: tokio_postgres::Error, prefix: Option<usize>) -> Self {
+        let error = match Self::general(error) {
+            Ok(sorted) => return sorted,
+            Err(error) => error,
+        };
+        match error.as_db_error() {
+            None => Self::Internal(error),
+            Some(server) if *server.code() == SqlState::QUERY_CANCELED => Self::TimedOut,
+            Some(server) => Self::Statement(Box::new(SqlMistake::read(server, prefix))),
+        }
+    }
+
+    /// What is sorted alike whoever wrote the statement.
+    fn general(error: tokio_postgres::Error) -> Result<Self, tokio_postgres::Error> {
+        let Some(code) = error.code() else {
+            return Ok(Self::Lost(error));
+        };
+        match code.code() {
+            "RG001" => Ok(Self::UnknownCaller),
+            "RG002" | "RG003" | "RG004" => Ok(Self::Claim(error)),
+            // Shut down, starting up, too many connections, out of memory or disk, I/O: classes 08, 53, 57P and 58.
+            code if ["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => {
+                Ok(Self::Unavailable(error))
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+impl SqlMistake {
+    fn read(server: &ServerError, prefix: Option<usize>) -> Self {
+        let position = match (server.position(), prefix) {
+            (Some(ErrorPosition::Original(from_one)), Some(prefix)) => (*from_one as usize).checked_sub(prefix + 1),
+            _ => None,
+        };
+        Self {
+            sqlstate: server.code().code().to_owned(),
+            message: server.message().to_owned(),
+            detail: server.detail().map(str::to_owned),
+            hint: server.hint().map(str::to_owned),
+            position,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The database: the only room that speaks SQL. User data is reached from a [`Caller`] alone, through the transaction
+//! of `caller_tx.rs`; the pool is nobody else's. Never waits for another service while it holds a connection.
+
+mod caller_tx;
+mod catalog;
+mod connection;
+mod error;
+mod facts;
+mod statement;
+mod value;
+mod wire;
+
+pub mod admin;
+pub mod bulk;
+pub mod migrate;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use deadpool::Runtime;
+use deadpool::managed::{Pool, PoolConfig, Timeouts};
+
+pub use caller_tx::{Answer, Column, Truncation};
+pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
+pub use error::{DbError, SqlMistake};
+pub use statement::{Statement, StatementError};
+
+use crate::config::{DatabaseSettings, LimitSettings};
+use crate::domain::{ByteLimit, RowLimit, ValueHint};
+use crate::identity::{Caller, ClaimSigner};
+use caller_tx::{Opening, run_queries, run_statement};
+use connection::{Attempts, Connection, ConnectionManager, Lease};
+use facts::ServerFacts;
+
+/// The database, as callers use it.
+pub struct Db {
+    pool: Pool<ConnectionManager>,
+    signer: ClaimSigner,
+    opening: Opening,
+    result_bytes: ByteLimit,
+    facts: RwLock<Option<Arc<ServerFacts>>>,
+    catalog: RwLock<Option<Arc<Catalog>>>,
+}
+
+/// Tables that were asked for, with the values that this caller sees in them.
+#[derive(Debug)]
+pub struct Described {
+    /// All tables there are.
+    pub catalog: Arc<Catalog>,
+    /// Values of the tables asked for.
+    pub values: Vec<KnownValues>,
+}
+
+impl Db {
+    /// Prepares to connect; connects on the first call.
+    pub fn new(
+        config: tokio_postgres::Config,
+        settings: &DatabaseSettings,
+        limits: &LimitSettings,
+        search_path: &[String],
+        signer: ClaimSigner,
+    ) -> Result<Self, DbError> {
+        // Room for a result, and for what a statement sends beyond it before it is cut.
+        let allowed = limits.result_bytes.bytes().saturating_mul(4).max(2 * 1024 * 1024);
+        let timeouts = Timeouts { wait: Some(settings.pool_wait), create: None, recycle: None };
+        let mut pool = PoolConfig::new(settings.pool_size);
+        pool.timeouts = timeouts;
+        let pool = Pool::builder(ConnectionManager::new(config, settings.connect, allowed))
+            .config(pool)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DbError::Unreachable(Box::new(error)))?;
+        Ok(Self {
+            pool,
+            signer,
+            opening: Opening::new(limits.statement, search_path),
+            result_bytes: limits.result_bytes,
+            facts: RwLock::new(None),
+            catalog: RwLock::new(None),
+        })
+    }
+
+    /// Runs a caller's statement, after a look at what it says.
+    pub async fn query(&self, caller: &Caller, sql: &str, rows: RowLimit) -> Result<Answer, DbError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = Lease::take(&self.pool).await?;
+            let outcome = async {
+                let facts = self.facts(lease.connection()?).await?;
+                let statement = Statement::check(sql, &facts.volatile)?;
+                self.run(&lease, caller, &facts, &statement, rows).await
+            };
+            let outcome = outcome.await;
+            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Runs a statement that was checked before, or on purpose not.
+    pub async fn query_checked(
+        &self,
+        caller: &Caller,
+        statement: &Statement,
+        rows: RowLimit,
+    ) -> Result<Answer, DbError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = Lease::take(&self.pool).await?;
+            let outcome = async {
+                let facts = self.facts(lease.connection()?).await?;
+                self.run(&lease, caller, &facts, statement, rows).await
+            };
+            let outcome = outcome.await;
+            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
+                return outcome;
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        lease: &Lease,
+        caller: &Caller,
+        facts: &ServerFacts,
+        statement: &Statement,
+        rows: RowLimit,
+    ) -> Result<Answer, DbError> {
+        let claim = self.signer.sign(caller);
+        run_statement(lease.connection()?, &self.opening, &claim, facts, statement, rows, self.result_bytes).await
+    }
+
+    /// All tables, and the values that this caller sees in those of them that `wanted` picks. One round trip as long as
+    /// the catalog has not changed.
+    pub async fn describe(
+        &self,
+        caller: &Caller,
+        hints: &[ValueHint],
+        wanted: impl Fn(&Catalog) -> Vec<String> + Send + Sync,
+    ) -> Result<Described, DbError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = Lease::take(&self.pool).await?;
+            let outcome = self.describe_on(&lease, caller, hints, &wanted).await;
+            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
+                return outcome;
+            }
+        }
+    }
+
+    async fn describe_on(
+        &self,
+        lease: &Lease,
+        caller: &Caller,
+        hints: &[ValueHint],
+        wanted: &(dyn Fn(&Catalog) -> Vec<String> + Send + Sync),
+    ) -> Result<Described, DbError> {
+        let connection = lease.connection()?;
+        let mut known = read(&self.catalog);
+        // The second time round the catalog is fresh; should it change in between, the next call finds out.
+        for last in [false, true] {
+            let catalog = match known.take() {
+                Some(catalog) => catalog,
+                None => self.read_catalog(connection, caller).await?,
+            };
+            let names = wanted(&catalog);
+            let tables: Vec<&Table> = names.iter().filter_map(|name| catalog.find(name)).collect();
+            let (values, mut queries): (Vec<_>, Vec<_>) = KnownValues::wanted(&tables, hints).into_iter().unzip();
+            queries.insert(0, Catalog::version_query());
+
+            let claim = self.signer.sign(caller);
+            let mut answers = run_queries(connection, &self.opening, &claim, &queries).await?.into_iter();
+            let version = answers.next().unwrap_or(Err(DbError::Shape("no version")))?;
+            if Catalog::read_version(&version)? == catalog.version() || last {
+                let values = values.into_iter().zip(answers).map(|(values, rows)| values.read(&rows?));
+                return Ok(Described { values: values.collect::<Result<_, _>>()?, catalog });
+            }
+        }
+        Err(DbError::Shape("the catalog has no version"))
+    }
+
+    async fn read_catalog(&self, connection: &Connection, caller: &Caller) -> Result<Arc<Catalog>, DbError> {
+        let claim = self.signer.sign(caller);
+        let answers = run_queries(connection, &self.opening, &claim, &Catalog::queries()).await?;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let answers = answers.try_into().map_err(|_| DbError::Shape("as many answers as queries"))?;
+        let catalog = Arc::new(Catalog::read(answers)?);
+        write(&self.catalog, Arc::clone(&catalog));
+        Ok(catalog)
+    }
+
+    /// Whether the database answers and knows the reader role. Says nothing of any caller's data.
+    pub async fn check_ready(&self) -> Result<(), DbError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = Lease::take(&self.pool).await?;
+            let outcome = async {
+                let member = "select pg_has_role(current_user, 'rowgate_reader', 'member')";
+                let rows = lease.connection()?.query_typed(member, &[]).await.map_err(DbError::of_ours)?;
+                match rows.first().map(|row| row.try_get(0)) {
+                    Some(Ok(true)) => Ok(()),
+                    _ => Err(DbError::Shape("the login role is no member of rowgate_reader")),
+                }
+            };
+            let outcome = outcome.await;
+            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
+                return outcome;
+            }
+        }
+    }
+
+    /// What is known of the server; read on the first call, and again when it has aged.
+    async fn facts(&self, connection: &Connection) -> Result<Arc<ServerFacts>, DbError> {
+        match read(&self.facts) {
+            Some(facts) if !facts.stale() => Ok(facts),
+            _ => {
+                let facts = Arc::new(ServerFacts::read(connection).await?);
+                write(&self.facts, Arc::clone(&facts));
+                Ok(facts)
+            }
+        }
+    }
+
+    /// Closes all connections.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+fn read<T>(slot: &RwLock<Option<Arc<T>>>) -> Option<Arc<T>> {
+    slot.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn write<T>(slot: &RwLock<Option<Arc<T>>>, value: Arc<T>) {
+    *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+}

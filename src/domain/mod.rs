@@ -1,0 +1,10 @@
+//! The ground floor: ids, limits, the profile and parsed requests. Values that prove a check was done.
+//! Does no I/O, reads no environment and knows no other room.
+
+mod ids;
+mod limits;
+mod profile;
+
+pub use ids::{IdError, KeyId, Principal};
+pub use limits::{ByteLimit, LimitError, RowLimit};
+pub use profile::{Profile, ProfileError, PromptProfile, ToolProfile, ValueHint};

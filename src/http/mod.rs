@@ -1,0 +1,64 @@
+//! HTTP: every route and every layer, in reading order. Proves the caller and hands the rest to MCP. Speaks no SQL.
+
+mod auth;
+mod health;
+mod landing;
+mod listen;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware;
+use axum::routing::get;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+pub use listen::{ListenError, Listener};
+
+use crate::config::HttpSettings;
+use crate::identity::Verifier;
+use crate::mcp::McpServer;
+
+/// Where MCP is served.
+pub const MCP_PATH: &str = "/mcp";
+
+/// Names that a client on the same machine uses.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Time to read a request and write an answer, beyond what the call itself may take.
+const TRANSFER: Duration = Duration::from_secs(15);
+
+/// All that answers. `call`: the longest that a call may take.
+pub fn router(settings: &HttpSettings, verifier: Verifier, server: McpServer, call: Duration) -> Router {
+    let hosts = LOOPBACK.into_iter().map(str::to_owned).chain(settings.allowed_hosts.iter().cloned());
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_max_request_body_bytes(settings.body_bytes)
+        .with_allowed_hosts(hosts)
+        .with_allowed_origins(settings.allowed_origins.iter().cloned())
+        .enforce_origin_validation();
+    let for_each = server.clone();
+    let mcp =
+        StreamableHttpService::new(move || Ok(for_each.clone()), Arc::new(NeverSessionManager::default()), config);
+
+    Router::new()
+        .route_service(MCP_PATH, mcp)
+        .layer(middleware::from_fn_with_state(verifier, auth::prove_caller))
+        .route("/", get(landing::landing))
+        .route("/healthz", get(health::process))
+        .route("/readyz", get(health::database).with_state(server))
+        .fallback(landing::not_found)
+        .layer(header("x-content-type-options", "nosniff"))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, call + TRANSFER))
+        .layer(CatchPanicLayer::new())
+}
+
+fn header(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value))
+}

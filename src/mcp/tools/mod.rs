@@ -1,0 +1,146 @@
+//! The tools, one file each. Here: how a tool is described, what a call runs through (arguments, caller, deadline,
+//! progress, log) and how its outcome becomes a result.
+
+mod execute_query;
+mod get_table_schemas;
+mod get_utc_date;
+mod semantic_search;
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rmcp::RoleServer;
+use rmcp::handler::server::router::tool::{ToolRoute, ToolRouter};
+use rmcp::handler::server::tool::{ToolCallContext, schema_for_input, schema_for_output};
+use rmcp::model::{CallToolResult, JsonObject, ProgressNotificationParam, Tool, ToolAnnotations};
+use rmcp::service::RequestContext;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::ToolError;
+use super::{McpServer, caller, png};
+use crate::domain::{Profile, ToolProfile};
+use crate::identity::Caller;
+
+/// How often a call that takes long says so, to a client that asked.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// What a tool does. Borrowing the call lets it be dropped, and with it the query, when the client goes away.
+type Run<I, O> = for<'a> fn(&'a Call<'a>, I) -> BoxFuture<'a, Result<O, ToolError>>;
+
+/// A call of a tool.
+struct Call<'a> {
+    server: &'a McpServer,
+    context: &'a RequestContext<RoleServer>,
+}
+
+impl Call<'_> {
+    /// Who asks. A tool that reads data asks this first.
+    fn caller(&self) -> Result<&Caller, ToolError> {
+        Ok(caller(self.context)?)
+    }
+}
+
+/// The routes of all tools, and those that are listed, in order.
+pub(super) fn all(profile: &Profile) -> (ToolRouter<McpServer>, Vec<Tool>) {
+    let tools = &profile.tools;
+    let listed = [
+        get_table_schemas::route(&tools.get_table_schemas),
+        execute_query::route(&tools.execute_query),
+        get_utc_date::route(&tools.get_utc_date),
+    ];
+    let list = listed.iter().map(|route| route.attr.clone()).collect();
+    let mut router = ToolRouter::new();
+    for route in listed {
+        router.add_route(route);
+    }
+    router.add_route(semantic_search::route(&tools.semantic_search));
+    (router, list)
+}
+
+/// A tool from its profile, its input and output types, and what it does.
+fn route<I, O>(profile: &ToolProfile, run: Run<I, O>) -> ToolRoute<McpServer>
+where
+    I: DeserializeOwned + JsonSchema + Send + 'static,
+    O: Serialize + JsonSchema + 'static,
+{
+    let input = schema_for_input::<I>().map(compact).unwrap_or_default();
+    let tool = Tool::new(profile.name.clone(), profile.description.clone(), input)
+        .with_title(&profile.title)
+        .with_icons(vec![png(&profile.icon)])
+        .with_raw_output_schema(compact(schema_for_output::<O>()).into())
+        .with_annotations(ToolAnnotations::new().read_only(true).destructive(false).idempotent(true).open_world(false));
+    ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, McpServer>| {
+        async move {
+            let name = context.name.to_string();
+            let started = Instant::now();
+            let outcome = answer(&context, run).await;
+            let milliseconds = started.elapsed().as_millis() as u64;
+            tracing::info!(tool = name, ok = outcome.is_ok(), milliseconds, "call");
+            Ok(outcome
+                .unwrap_or_else(|error| {
+                    error.log(&name);
+                    error.into_result()
+                })
+                .into())
+        }
+        .boxed()
+    })
+}
+
+async fn answer<I, O>(context: &ToolCallContext<'_, McpServer>, run: Run<I, O>) -> Result<CallToolResult, ToolError>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+{
+    let arguments = context.arguments.clone().unwrap_or_default();
+    let input = serde_json::from_value(arguments.into()).map_err(ToolError::Arguments)?;
+    let call = Call { server: context.service, context: &context.request_context };
+    let deadline = context.service.0.limits.call;
+    let output = tokio::select! {
+        output = tokio::time::timeout(deadline, run(&call, input)) => {
+            output.unwrap_or(Err(ToolError::Deadline(deadline.as_secs())))?
+        }
+        never = report_progress(call.context) => match never {},
+        () = call.context.ct.cancelled() => return Err(ToolError::Cancelled),
+    };
+    serde_json::to_value(output).map(CallToolResult::structured).map_err(ToolError::Result)
+}
+
+/// Tells a client that gave a progress token that its call is still running, now and then, for ever.
+async fn report_progress(context: &RequestContext<RoleServer>) -> std::convert::Infallible {
+    let Some(token) = context.meta.get_progress_token() else {
+        return std::future::pending().await;
+    };
+    let mut seconds = 0;
+    loop {
+        tokio::time::sleep(PROGRESS).await;
+        seconds += PROGRESS.as_secs();
+        let message = format!("still running after {seconds} seconds");
+        let progress = ProgressNotificationParam::new(token.clone(), seconds as f64).with_message(message);
+        // A client that is not there any more cancels the call by itself.
+        let _ = context.peer.notify_progress(progress).await;
+    }
+}
+
+/// A schema without what only its generator needs: every byte of it is read by every model.
+fn compact(schema: impl AsRef<JsonObject>) -> JsonObject {
+    let mut schema = schema.as_ref().clone();
+    schema.remove("$schema");
+    schema.values_mut().for_each(compact_value);
+    schema
+}
+
+fn compact_value(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|key, value| !(key == "default" && value.is_null() || key == "format" && value.is_string()));
+            object.values_mut().for_each(compact_value);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(compact_value),
+        _ => {}
+    }
+}
