@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::db::{Db, DbError};
 use crate::domain::{Profile, ProfileError};
 use crate::http::{self, Listener};
-use crate::identity::{ClaimKeyError, ClaimSigner, Verifier};
+use crate::identity::{ClaimKeyError, ClaimSigner};
 use crate::mcp::McpServer;
 
 /// A server ready to listen.
@@ -81,7 +81,6 @@ impl App {
 
     /// Serves on an open listener until `end` is done; then lets calls finish and closes the pool.
     pub async fn serve(self, listener: Listener, end: impl Future<Output = ()>) {
-        let Verifier::TrustedHeader = self.settings.identity.unwrap_or(Verifier::TrustedHeader);
         listener.serve(self.router, end).await;
         self.server.db().close();
     }

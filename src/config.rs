@@ -1,5 +1,6 @@
 //! The only reader of the environment. One struct a concern; every variable is in [`VARIABLES`], which the README's
 //! table is compared with; all problems are reported at once. Decides nothing beyond what a setting says.
+#![allow(clippy::disallowed_methods, reason = "this is the reader of the environment")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

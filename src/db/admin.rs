@@ -1,4 +1,5 @@
 //! A connection as an administrator, for commands that a person runs: migrate, seed, dev. Never part of a call.
+#![allow(clippy::disallowed_methods, reason = "an administrator's own connection, not one of the request path's")]
 
 use std::ops::{Deref, DerefMut};
 

@@ -39,7 +39,7 @@ impl ServerFacts {
             ),
             client.query_typed(
                 "select oid, typname::text, typbasetype, case when typcategory = 'A' then typelem else 0 end
-                   from pg_catalog.pg_type where oid >= 16384 and typtype in ('b', 'd', 'e', 'r', 'm')",
+                   from pg_catalog.pg_type where oid >= 16384 and typtype in ('b', 'c', 'd', 'e', 'r', 'm')",
                 &[]
             ),
         );

@@ -30,6 +30,11 @@ use crate::identity::{Caller, ClaimSigner};
 use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
+use value::UNKNOWN_TYPE;
+
+/// Whether the login role can admit a caller and become the reader.
+const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
+                        and coalesce(pg_has_role(current_user, to_regrole('rowgate_reader'), 'member'), false)";
 
 /// The database, as callers use it.
 pub struct Db {
@@ -126,7 +131,14 @@ impl Db {
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
         let claim = self.signer.sign(caller);
-        run_statement(lease.connection()?, &self.opening, &claim, facts, statement, rows, self.result_bytes).await
+        let connection = lease.connection()?;
+        let answer =
+            run_statement(connection, &self.opening, &claim, facts, statement, rows, self.result_bytes).await?;
+        if answer.columns.iter().any(|column| column.type_name == UNKNOWN_TYPE) {
+            // A type that was made after the facts were read: the next call reads them again.
+            write(&self.facts, None);
+        }
+        Ok(answer)
     }
 
     /// All tables, and the values that this caller sees in those of them that `wanted` picks. One round trip as long as
@@ -184,7 +196,7 @@ impl Db {
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         let answers = answers.try_into().map_err(|_| DbError::Shape("as many answers as queries"))?;
         let catalog = Arc::new(Catalog::read(answers)?);
-        write(&self.catalog, Arc::clone(&catalog));
+        write(&self.catalog, Some(Arc::clone(&catalog)));
         Ok(catalog)
     }
 
@@ -194,11 +206,10 @@ impl Db {
         loop {
             let lease = Lease::take(&self.pool).await?;
             let outcome = async {
-                let member = "select pg_has_role(current_user, 'rowgate_reader', 'member')";
-                let rows = lease.connection()?.query_typed(member, &[]).await.map_err(DbError::of_ours)?;
+                let rows = lease.connection()?.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
                 match rows.first().map(|row| row.try_get(0)) {
                     Some(Ok(true)) => Ok(()),
-                    _ => Err(DbError::Shape("the login role is no member of rowgate_reader")),
+                    _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
                 }
             };
             let outcome = outcome.await;
@@ -214,7 +225,7 @@ impl Db {
             Some(facts) if !facts.stale() => Ok(facts),
             _ => {
                 let facts = Arc::new(ServerFacts::read(connection).await?);
-                write(&self.facts, Arc::clone(&facts));
+                write(&self.facts, Some(Arc::clone(&facts)));
                 Ok(facts)
             }
         }
@@ -230,6 +241,6 @@ fn read<T>(slot: &RwLock<Option<Arc<T>>>) -> Option<Arc<T>> {
     slot.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn write<T>(slot: &RwLock<Option<Arc<T>>>, value: Arc<T>) {
-    *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+fn write<T>(slot: &RwLock<Option<Arc<T>>>, value: Option<Arc<T>>) {
+    *slot.write().unwrap_or_else(PoisonError::into_inner) = value;
 }

@@ -13,6 +13,9 @@ const EXACT_INTEGER: i64 = 9_007_199_254_740_991;
 /// Decimal digits that double precision always keeps.
 const EXACT_DIGITS: usize = 15;
 
+/// The name of a type that is in no facts.
+pub(super) const UNKNOWN_TYPE: &str = "unknown";
+
 /// How the text of a column's values turns into JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -37,7 +40,7 @@ pub(super) fn encoding(oid: u32, facts: &ServerFacts) -> (String, Encoding) {
         };
     }
     let Some(other) = facts.other_type(oid) else {
-        return ("unknown".to_owned(), Encoding::Text);
+        return (UNKNOWN_TYPE.to_owned(), Encoding::Text);
     };
     let encoding = match (other.base, other.element, other.name.as_str()) {
         (Some(base), ..) => encoding(base, facts).1,

@@ -300,7 +300,7 @@ fn run_as(command: &mut Command, account: Option<&Account>, folder: &Path) {
 }
 
 /// Makes a folder that PostgreSQL's account may use and, where it is to be thrown away, remove.
-pub(super) fn make_folder(folder: &Path, durability: Durability) -> Result<(), ClusterError> {
+pub fn make_folder(folder: &Path, durability: Durability) -> Result<(), ClusterError> {
     at(folder, fs::create_dir_all(folder))?;
     if durability == Durability::Scratch
         && let Some(account) = Account::to_run_as()?

@@ -7,10 +7,11 @@ mod wheel;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use indicatif::ProgressBar;
 
-pub use cluster::{Cluster, ClusterError, Durability, cache_folder};
+pub use cluster::{Cluster, ClusterError, Durability, cache_folder, make_folder};
 pub use database::{DevDatabase, Secrets};
 pub use wheel::{WheelError, postgres};
 
@@ -58,8 +59,8 @@ pub enum DevError {
     #[error(transparent)]
     Admin(#[from] AdminError),
     /// Its migrations.
-    #[error("{0}; `--reset` starts anew")]
-    Migrate(#[source] MigrateError, String),
+    #[error("the database can not be brought up to date; `--reset` starts anew")]
+    Migrate(#[from] MigrateError),
     /// Its data.
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -80,19 +81,13 @@ pub enum DevError {
     Listen(#[from] ListenError),
 }
 
-impl From<MigrateError> for DevError {
-    fn from(error: MigrateError) -> Self {
-        let text = error.to_string();
-        Self::Migrate(error, text)
-    }
-}
-
 /// Runs until Ctrl-C. `bar` makes a progress bar.
 pub async fn run(
     mut settings: Settings,
     options: DevOptions,
     bar: &(dyn Fn(&'static str) -> ProgressBar + Sync),
 ) -> Result<(), DevError> {
+    let started = Instant::now();
     // Known before anything else, so that a slow start can be broken off too.
     let end = app::told_to_end();
     tokio::pin!(end);
@@ -108,7 +103,7 @@ pub async fn run(
     let question = profile.first_question.clone();
     let app = App::build(settings, profile)?;
     let listener = app.listen().await?;
-    greet(&format!("http://{}{MCP_PATH}", listener.address()), &prepared, &question)?;
+    greet(&format!("http://{}{MCP_PATH}", listener.address()), &prepared, &question, started)?;
     app.serve(listener, end).await;
     eprintln!("\nStopping …");
     drop(prepared);
@@ -172,18 +167,19 @@ async fn prepare(
     Ok(prepared)
 }
 
-fn greet(url: &str, prepared: &Prepared, question: &str) -> Result<(), DevError> {
+fn greet(url: &str, prepared: &Prepared, question: &str, started: Instant) -> Result<(), DevError> {
     let callers = retail::callers()?;
     let width = callers.iter().map(|caller| caller.name.len()).max().unwrap_or_default();
     let who: String = callers.iter().map(|c| format!("    {:width$}  {}\n", c.name, c.principal)).collect();
     println!(
-        "\nRowgate is running.\n\n  \
+        "\nRowgate is running, after {:.1} s.\n\n  \
            MCP       {url}\n  \
            Database  {}\n\n  \
            Callers, by the header {DEVELOPMENT_HEADER}\n{who}\n  \
            VS Code   `cargo run -- mcp-config --write` makes .vscode/mcp.json for all of them\n  \
            Ask       {question}\n\n\
          Ctrl-C stops everything.\n",
+        started.elapsed().as_secs_f64(),
         prepared.about
     );
     Ok(())

@@ -4,6 +4,7 @@ mod auth;
 mod health;
 mod landing;
 mod listen;
+mod malformed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub fn router(settings: &HttpSettings, verifier: Verifier, server: McpServer, ca
 
     Router::new()
         .route_service(MCP_PATH, mcp)
+        .layer(middleware::from_fn(malformed::answer_as_json_rpc))
         .layer(middleware::from_fn_with_state(verifier, auth::prove_caller))
         .route("/", get(landing::landing))
         .route("/healthz", get(health::process))

@@ -7,6 +7,10 @@ use crate::db::{Catalog, DbError, SqlMistake};
 use crate::domain::LimitError;
 use crate::identity::Refusal;
 
+const SYNTAX_ERROR: &str = "42601";
+const UNDEFINED_COLUMN: &str = "42703";
+const UNDEFINED_TABLE: &str = "42P01";
+
 /// A tool call that did not work.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ToolError {
@@ -117,7 +121,14 @@ impl ToolError {
 }
 
 fn explain(mistake: &SqlMistake, sql: &str, catalog: Option<&Catalog>) -> String {
-    let mut text = format!("{} ({}){}", mistake.message, mistake.sqlstate, place(sql, mistake.position));
+    let length = sql.trim_end_matches([';', ' ', '\n', '\t', '\r']).chars().count();
+    // A statement that breaks off goes wrong in the text that Rowgate puts after it, which is nobody's business.
+    let broken_off = mistake.sqlstate == SYNTAX_ERROR && mistake.position.is_some_and(|at| at > length);
+    let mut text = if broken_off {
+        format!("syntax error at the end of the statement ({SYNTAX_ERROR}){}", place(sql, Some(length)))
+    } else {
+        format!("{} ({}){}", mistake.message, mistake.sqlstate, place(sql, mistake.position))
+    };
     if let Some(detail) = &mistake.detail {
         text += &format!("\nDetail: {detail}");
     }
@@ -147,8 +158,6 @@ fn place(sql: &str, position: Option<usize>) -> String {
 
 /// Names in the catalog that an unknown table's or column's name may have meant.
 fn near_names(mistake: &SqlMistake, sql: &str, catalog: &Catalog) -> Option<String> {
-    const UNDEFINED_TABLE: &str = "42P01";
-    const UNDEFINED_COLUMN: &str = "42703";
     let quoted = mistake.message.split('"').nth(1);
     let unquoted = mistake.message.strip_prefix("column ").and_then(|rest| rest.split(' ').next());
     let wanted = quoted.or(unquoted)?.to_lowercase();

@@ -1,0 +1,28 @@
+//! Everything that is tested against a real PostgreSQL: one cluster a run, one database a test, cloned from a template,
+//! and the real application role.
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+mod callers;
+mod command;
+mod errors;
+mod forging;
+mod grants;
+mod health;
+mod house;
+mod limits;
+mod migrations;
+mod protocol;
+mod round_trips;
+mod sample;
+mod schemas;
+mod values;
+mod writes;

@@ -1,0 +1,135 @@
+//! One server for all tests, with a template that has the migrations and a fiftieth of the sample.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use indicatif::ProgressBar;
+use rowgate::config::Settings;
+use rowgate::db::Db;
+use rowgate::db::admin::Admin;
+use rowgate::db::migrate::migrate;
+use rowgate::dev::{self, Cluster, DevDatabase, Durability, Secrets};
+use rowgate::domain::Profile;
+use rowgate::identity::{ClaimKey, ClaimSigner, Verifier};
+use rowgate::retail::{self, Scale};
+use tokio_postgres::Config;
+
+const TEMPLATE: &str = "template_zava";
+
+/// The run's server. Its supervisor ends it with the process, and removes its folder.
+pub struct TestCluster {
+    pub cluster: Cluster,
+    pub keys: Vec<ClaimKey>,
+    app_password: String,
+}
+
+/// A database of one test.
+pub struct TestDatabase {
+    pub name: String,
+}
+
+pub fn cluster() -> &'static TestCluster {
+    static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        // Tests have runtimes of their own, and this outlives each.
+        let start = || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let cluster = runtime.block_on(TestCluster::start());
+            std::mem::forget(runtime);
+            cluster
+        };
+        std::thread::spawn(start).join().unwrap()
+    })
+}
+
+/// A folder that PostgreSQL's account may use and remove.
+fn scratch(prefix: &str) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap().keep();
+    dev::make_folder(&folder, Durability::Scratch).unwrap();
+    folder
+}
+
+impl TestCluster {
+    async fn start() -> Self {
+        let cache = dev::cache_folder(
+            std::env::var_os("ROWGATE_CACHE_DIR").map(PathBuf::from).as_deref(),
+            std::env::home_dir().map(|home| home.join(".cache")).as_deref(),
+        );
+        let home = dev::postgres(&cache).unwrap();
+        let secrets = Secrets::generate().unwrap();
+        let cluster = Cluster::start(&home, &scratch("rowgate-test-"), &secrets.superuser, Durability::Scratch).await;
+        let cluster = cluster.unwrap();
+        let template = DevDatabase::of_cluster(&cluster, TEMPLATE, &secrets).await.unwrap();
+        let keys = ClaimKey::parse_list(&template.claim_key).unwrap();
+        let mut admin = template.admin().await.unwrap();
+        migrate(&mut admin, Some("retail"), Some(&keys)).await.unwrap();
+        admin.set_app_password(&template.app_password).await.unwrap();
+        let scale = Scale::parse("0.02").unwrap();
+        retail::seed(&mut admin, scale, false, &ProgressBar::hidden()).await.unwrap();
+        drop(admin);
+        Self { cluster, keys, app_password: template.app_password }
+    }
+}
+
+impl TestDatabase {
+    /// A copy of the template.
+    pub async fn create() -> Self {
+        Self::copy_of(TEMPLATE).await
+    }
+
+    /// A database with nothing in it, not even pgvector.
+    pub async fn empty() -> Self {
+        Self::copy_of("template1").await
+    }
+
+    async fn copy_of(template: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let create = format!("create database {name} template {template} strategy file_copy");
+        let superuser = Admin::connect(&cluster().cluster.superuser("postgres")).await.unwrap();
+        // A connection that was just closed may still count as one to the template.
+        for _ in 0..100 {
+            match superuser.batch_execute(&create).await {
+                Ok(()) => return Self { name },
+                Err(error) if error.to_string().contains("db error") => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        panic!("{name} could not be copied from {template}")
+    }
+
+    pub async fn superuser(&self) -> Admin {
+        Admin::connect(&cluster().cluster.superuser(&self.name)).await.unwrap()
+    }
+
+    /// As the login role of the request path.
+    pub fn app(&self) -> Config {
+        let cluster = cluster();
+        cluster.cluster.login("rowgate_app", &cluster.app_password, &self.name)
+    }
+
+    pub fn settings(&self, more: &[(&str, &str)]) -> Settings {
+        let pairs = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut settings = Settings::read(pairs.collect()).unwrap();
+        settings.database.app = Some(self.app());
+        settings.claim_keys = cluster().keys.clone();
+        settings.identity = Some(Verifier::TrustedHeader);
+        settings.http.port = 0;
+        settings
+    }
+
+    /// The database as callers use it.
+    pub fn open(&self) -> Db {
+        self.open_with(&[], self.app())
+    }
+
+    pub fn open_with(&self, settings: &[(&str, &str)], app: Config) -> Db {
+        let settings = self.settings(settings);
+        let path = Profile::parse(retail::PROFILE).unwrap().search_path;
+        let signer = ClaimSigner::new(&settings.claim_keys).unwrap();
+        Db::new(app, &settings.database, &settings.limits, &path, signer).unwrap()
+    }
+}
