@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::TelemetrySettings;
 
-/// Libraries that tell of every request what we tell better. A filter can name them to hear them.
-const QUIET: &str = "rmcp=warn,deadpool=warn";
+/// Libraries that tell what we tell once and better. A filter can name them to hear them.
+const QUIET: &str = "rmcp=off,deadpool=warn";
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -27,12 +27,12 @@ const EXECUTE: &str = "execute rowgate_statement";
 const RESULT_TYPES: &str =
     "select result_types::oid[] from pg_catalog.pg_prepared_statements where name = 'rowgate_statement'";
 
-/// Ends the transaction, and undoes what a statement may have done to the session behind the transaction's back.
-const CLOSE: &str = "commit; reset role; reset all; select pg_catalog.pg_advisory_unlock_all(); \
-                     deallocate rowgate_statement";
+/// Ends the transaction. There is nothing to commit; rolling back also undoes what a statement did behind READ ONLY's
+/// back: settings of the session, large objects on PostgreSQL 15.
+const CLOSE: &str = "rollback";
 
-/// Ends a transaction in which no statement of a caller's ran.
-const COMMIT: &str = "commit";
+/// Ends a transaction in which a caller's statement ran, with what no rollback undoes.
+const CLOSE_STATEMENT: &str = "rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_statement";
 
 /// Proves the caller to the database and turns the login role into the reader, from left to right.
 const ADMIT: &str = "select rowgate.admit($1), set_config('rowgate.claim', $1, true), \
@@ -109,7 +109,7 @@ pub(super) async fn run_queries(
     // All are polled at once and in this order, as `framed` needs it.
     let work =
         join_all(sent).map(|answers| Ok(answers.into_iter().map(|rows| rows.map_err(DbError::of_ours)).collect()));
-    framed(connection, opening, claim, work, COMMIT).await
+    framed(connection, opening, claim, work, CLOSE).await
 }
 
 /// Runs `work` for a caller, between the messages that open the transaction and those that end it. Its first poll must
@@ -170,7 +170,7 @@ pub(super) async fn run_statement(
         described?;
         answer
     };
-    framed(connection, opening, claim, work, CLOSE).await
+    framed(connection, opening, claim, work, CLOSE_STATEMENT).await
 }
 
 /// The types of the prepared statement's columns, as OIDs.

@@ -162,7 +162,7 @@ impl Lease {
         let closed = connection.is_closed();
         self.connection = None;
         match outcome {
-            Err(DbError::Lost(_)) if closed && !attempts.failed => {
+            Err(DbError::Lost(_) | DbError::Unavailable(_)) if closed && !attempts.failed => {
                 attempts.failed = true;
                 None
             }

@@ -54,6 +54,9 @@ pub enum ClusterError {
     /// Neither `postgres` nor `nobody` is on this machine.
     #[error("PostgreSQL refuses to run as root, and /etc/passwd has neither the user postgres nor nobody to run it as")]
     NoAccount,
+    /// An unprivileged user can not get to the folder.
+    #[error("PostgreSQL does not run as root, and the user that it runs as can not enter {0}: choose another folder")]
+    Closed(PathBuf),
     /// A program could not be started.
     #[error("{0} can not be run")]
     Run(PathBuf, #[source] io::Error),
@@ -71,6 +74,11 @@ impl Cluster {
         durability: Durability,
     ) -> Result<Self, ClusterError> {
         let account = Account::to_run_as()?;
+        if let Some(account) = &account {
+            for path in [home, folder] {
+                at(path, path.canonicalize())?.ancestors().try_for_each(|folder| account.can_enter(folder))?;
+            }
+        }
         let data = folder.join("pgdata");
         if !data.is_dir() {
             initialise(home, folder, &data, superuser_password, durability, account.as_ref())?;
@@ -164,7 +172,10 @@ fn initialise(
     let mut command = Command::new(&initdb);
     command.arg("--pgdata").arg(&unfinished).arg("--pwfile").arg(&password_file);
     command.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"]);
-    command.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]);
+    command.arg("--locale=C");
+    if has_builtin_locales(&initdb) {
+        command.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
+    }
     if durability == Durability::Scratch {
         command.arg("--no-sync");
     }
@@ -175,6 +186,14 @@ fn initialise(
         return Err(ClusterError::Initdb(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
     }
     Ok(at(data, fs::rename(&unfinished, data))?)
+}
+
+/// PostgreSQL 17 brought a locale that knows Unicode and is the same everywhere.
+fn has_builtin_locales(initdb: &Path) -> bool {
+    let version = Command::new(initdb).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    let version = String::from_utf8_lossy(&version);
+    let major = version.split_whitespace().find_map(|word| word.split('.').next()?.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 17)
 }
 
 fn supervise(
@@ -274,6 +293,19 @@ impl Account {
     #[cfg(not(unix))]
     fn to_run_as() -> Result<Option<Self>, ClusterError> {
         Ok(None)
+    }
+
+    #[cfg(unix)]
+    fn can_enter(&self, folder: &Path) -> Result<(), ClusterError> {
+        use std::os::unix::fs::MetadataExt;
+        let about = at(folder, fs::metadata(folder))?;
+        let open = about.mode() & 0o001 != 0 || about.uid() == self.uid;
+        if open { Ok(()) } else { Err(ClusterError::Closed(folder.to_owned())) }
+    }
+
+    #[cfg(not(unix))]
+    fn can_enter(&self, _: &Path) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     #[cfg(unix)]

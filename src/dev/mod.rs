@@ -95,6 +95,11 @@ pub async fn run(
         settings.http.port = port;
     }
     settings.identity = Some(Verifier::TrustedHeader);
+    // Pages of this machine, such as a protocol inspector.
+    settings
+        .http
+        .allowed_origins
+        .extend(["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"].map(str::to_owned));
     let prepared = tokio::select! {
         prepared = prepare(&mut settings, &options, bar) => prepared?,
         () = &mut end => return Ok(()),

@@ -7,6 +7,7 @@ use crate::db::{Catalog, DbError, SqlMistake};
 use crate::domain::LimitError;
 use crate::identity::Refusal;
 
+const NOT_SUPPORTED: &str = "0A000";
 const SYNTAX_ERROR: &str = "42601";
 const UNDEFINED_COLUMN: &str = "42703";
 const UNDEFINED_TABLE: &str = "42P01";
@@ -124,7 +125,12 @@ fn explain(mistake: &SqlMistake, sql: &str, catalog: Option<&Catalog>) -> String
     let length = sql.trim_end_matches([';', ' ', '\n', '\t', '\r']).chars().count();
     // A statement that breaks off goes wrong in the text that Rowgate puts after it, which is nobody's business.
     let broken_off = mistake.sqlstate == SYNTAX_ERROR && mistake.position.is_some_and(|at| at > length);
-    let mut text = if broken_off {
+    let mut text = if mistake.sqlstate == NOT_SUPPORTED && mistake.message.contains("data-modifying") {
+        format!(
+            "Only queries can run here, and data can not be changed ({NOT_SUPPORTED}){}",
+            place(sql, mistake.position)
+        )
+    } else if broken_off {
         format!("syntax error at the end of the statement ({SYNTAX_ERROR}){}", place(sql, Some(length)))
     } else {
         format!("{} ({}){}", mistake.message, mistake.sqlstate, place(sql, mistake.position))

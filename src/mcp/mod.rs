@@ -21,6 +21,7 @@ use rmcp::model::{
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
+use serde_json::json;
 
 use crate::config::LimitSettings;
 use crate::db::Db;
@@ -77,7 +78,11 @@ impl McpServer {
     fn result_meta(&self, context: &RequestContext<RoleServer>) -> Option<MetaObject> {
         let stateless =
             context.protocol_version().is_some_and(|v| v.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
-        let info = stateless.then(|| serde_json::to_value(&self.0.config.server_info).ok()).flatten()?;
+        if !stateless {
+            return None;
+        }
+        let info = &self.0.config.server_info;
+        let info = json!({ "name": info.name, "title": info.title, "version": info.version });
         let mut meta = MetaObject::new();
         meta.insert("io.modelcontextprotocol/serverInfo".to_owned(), info);
         Some(meta)
@@ -91,6 +96,14 @@ fn caller(context: &RequestContext<RoleServer>) -> Result<&Caller, Refusal> {
         Some(Ok(caller)) => Ok(caller),
         Some(Err(refusal)) => Err(refusal.clone()),
         None => Err(Refusal::Missing),
+    }
+}
+
+/// Every list fits on one page, so there is no cursor that a client could have been given.
+fn only_page(page: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match page.and_then(|page| page.cursor) {
+        Some(_) => Err(ErrorData::invalid_params("There is no such cursor: the list has one page.", None)),
+        None => Ok(()),
     }
 }
 
@@ -115,9 +128,10 @@ impl ServerHandler for McpServer {
 
     async fn list_tools(
         &self,
-        _: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        only_page(page)?;
         let mut list = ListToolsResult::with_all_items(self.0.tools.clone())
             .with_ttl_ms(SHARED_TTL_MS)
             .with_cache_scope(CacheScope::Public);
@@ -134,6 +148,11 @@ impl ServerHandler for McpServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        if !self.0.routes.has_route(&request.name) {
+            let tools: Vec<_> = self.0.tools.iter().map(|tool| tool.name.as_ref()).collect();
+            let message = format!("There is no tool {:?}. The tools are: {}.", request.name, tools.join(", "));
+            return Err(ErrorData::invalid_params(message, None));
+        }
         let meta = self.result_meta(&context);
         let response = self.0.routes.call(ToolCallContext::new(self, request, context)).await?;
         Ok(match response {
@@ -144,9 +163,10 @@ impl ServerHandler for McpServer {
 
     async fn list_prompts(
         &self,
-        _: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
+        only_page(page)?;
         let mut list = prompts::list(&self.0.profile).with_ttl_ms(SHARED_TTL_MS).with_cache_scope(CacheScope::Public);
         list.meta = self.result_meta(&context);
         Ok(list)
@@ -164,9 +184,10 @@ impl ServerHandler for McpServer {
 
     async fn list_resources(
         &self,
-        _: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        only_page(page)?;
         let mut list =
             resources::list(self, &context).await?.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         list.meta = self.result_meta(&context);
@@ -175,9 +196,10 @@ impl ServerHandler for McpServer {
 
     async fn list_resource_templates(
         &self,
-        _: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        only_page(page)?;
         let mut list = resources::templates().with_ttl_ms(SHARED_TTL_MS).with_cache_scope(CacheScope::Public);
         list.meta = self.result_meta(&context);
         Ok(list)
@@ -199,6 +221,8 @@ impl ServerHandler for McpServer {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        resources::complete(self, &context, &request).await
+        let mut completed = resources::complete(self, &context, &request).await?;
+        completed.meta = self.result_meta(&context);
+        Ok(completed)
     }
 }

@@ -6,6 +6,7 @@ use rmcp::model::{
     ReadResourceResult, Reference, Resource, ResourceContents, ResourceTemplate,
 };
 use rmcp::service::RequestContext;
+use serde_json::json;
 
 use super::error::ToolError;
 use super::{McpServer, caller, schema_text};
@@ -98,5 +99,6 @@ fn uri(table: &str) -> String {
 }
 
 fn not_found(uri: &str) -> ErrorData {
-    ErrorData::resource_not_found(format!("There is no resource {uri:?}: resources/list names those there are."), None)
+    let message = format!("There is no resource {uri:?}: resources/list names those there are.");
+    ErrorData::resource_not_found(message, Some(json!({ "uri": uri })))
 }

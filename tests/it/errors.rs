@@ -23,6 +23,10 @@ async fn mistakes_come_with_their_place_in_the_callers_own_text() {
             "syntax error at or near \"from\" (42601)\nline 1, column 16:\nselect count(* from stores\n               ^",
         ),
         ("select 1 +", "syntax error at the end of the statement (42601)\nline 1, column 11:\nselect 1 +\n          ^"),
+        (
+            "with x as (delete from orders returning *) select * from x",
+            "Only queries can run here, and data can not be changed (0A000)\nline 1, column 6:",
+        ),
         ("select 'open", "unterminated quoted string"),
         ("select 1 / 0", "division by zero (22012)"),
         (

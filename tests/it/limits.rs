@@ -181,6 +181,11 @@ async fn large_aggregates_keep_their_parallel_plan() {
         .unwrap();
     assert!(answer.rows[0][0].as_i64() > Some(100));
     drop(db);
+    let version: i32 =
+        superuser.query_one("select current_setting('server_version_num')::int", &[]).await.unwrap().get(0);
+    if version < 180_000 {
+        return; // No older server counts them.
+    }
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         superuser.batch_execute("select pg_stat_force_next_flush(), pg_stat_clear_snapshot()").await.unwrap();

@@ -132,6 +132,12 @@ async fn requests_that_contradict_themselves_are_refused_as_the_revision_says() 
     assert_eq!(code(stateless(&server, "ping", json!({}))).await, (404, -32601));
     let unknown = stateless(&server, "tools/call", json!({ "name": "no_such_tool", "arguments": {} }));
     assert_eq!(code(unknown).await.1, -32602);
+    let told = server.request(Some(SEATTLE), "tools/call", json!({ "name": "no_such_tool" })).await["error"]["message"]
+        .clone();
+    assert!(told.as_str().unwrap().contains("The tools are: get_multiple_table_schemas, "), "{told}");
+    for list in ["tools/list", "prompts/list", "resources/list", "resources/templates/list"] {
+        assert_eq!(code(stateless(&server, list, json!({ "cursor": "zzz" }))).await.1, -32602, "{list}");
+    }
     let call = json!({ "name": "get_current_utc_date", "arguments": {} });
     let contradicting = stateless(&server, "tools/call", call).build().unwrap();
     let mut contradicting = contradicting;

@@ -75,9 +75,18 @@ async fn every_type_is_exact() {
         ("'{1:1.5}/3'::sparsevec", "sparsevec", json!("{1:1.5}/3")),
         ("xmlparse(content '<a/>')", "xml", json!("<a/>")),
     ];
+    let version: i32 =
+        superuser.query_one("select current_setting('server_version_num')::int", &[]).await.unwrap().get(0);
     for (expression, type_name, value) in cases {
-        if *type_name == "xml" {
-            continue; // The embedded PostgreSQL is built without libxml.
+        // PostgreSQL 15 tells the type below a domain only.
+        if version < 160_000 && ["positive", "tags", "vector"].contains(type_name) {
+            continue;
+        }
+        // The embedded PostgreSQL is built without libxml, and an old pgvector has but one type.
+        let there = format!("select to_regtype('{type_name}') is not null and '{type_name}' <> 'xml'");
+        let optional = ["xml", "halfvec", "sparsevec"].contains(type_name);
+        if optional && !superuser.query_one(&there, &[]).await.unwrap().get::<_, bool>(0) {
+            continue;
         }
         let answer = db.query(&caller(SEATTLE), &format!("select {expression} as v"), RowLimit::DEFAULT).await;
         let answer = answer.unwrap_or_else(|error| panic!("{expression}: {error:?}"));

@@ -97,9 +97,13 @@ async fn postgresql_by_itself_refuses_every_kind_of_write() {
     let office = caller(HEAD_OFFICE);
     let state = async || -> String { superuser.query_one(STATE, &[]).await.unwrap().get(0) };
     let before = state().await;
+    let version: i32 =
+        superuser.query_one("select current_setting('server_version_num')::int", &[]).await.unwrap().get(0);
     for sql in WRITES {
         let outcome = db.query_checked(&office, &Statement::unchecked(sql), RowLimit::DEFAULT).await;
-        assert!(matches!(outcome, Err(DbError::Statement(_))), "{sql}: {outcome:?}");
+        // PostgreSQL 15 lets large objects be made in a READ ONLY transaction; they go with its rollback.
+        let lets_it = version < 160_000 && sql.contains("lo_");
+        assert!(lets_it || matches!(outcome, Err(DbError::Statement(_))), "{sql}: {outcome:?}");
         assert_eq!(state().await, before, "{sql}");
     }
     // The fingerprint would have told.

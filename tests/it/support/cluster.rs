@@ -56,7 +56,9 @@ impl TestCluster {
             std::env::var_os("ROWGATE_CACHE_DIR").map(PathBuf::from).as_deref(),
             std::env::home_dir().map(|home| home.join(".cache")).as_deref(),
         );
-        let home = dev::postgres(&cache).unwrap();
+        // Another installation of PostgreSQL 15 to 18 with pgvector can stand in for ours: the folder with its `bin`.
+        let other = std::env::var_os("ROWGATE_TEST_POSTGRES").map(PathBuf::from);
+        let home = other.unwrap_or_else(|| dev::postgres(&cache).unwrap());
         let secrets = Secrets::generate().unwrap();
         let cluster = Cluster::start(&home, &scratch("rowgate-test-"), &secrets.superuser, Durability::Scratch).await;
         let cluster = cluster.unwrap();
