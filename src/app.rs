@@ -1,13 +1,23 @@
 //! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing by itself.
 
-use axum::Router;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Settings;
+use axum::Router;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::config::{EmbedderChoice, Settings};
 use crate::db::{Db, DbError};
 use crate::domain::{Profile, ProfileError};
+use crate::embedding::{
+    AzureOpenAi, AzureOpenAiSettings, Credential, Embedder, EmbeddingError, EmbeddingModel, TokenSource,
+};
 use crate::http::{self, Listener};
 use crate::identity::{ClaimKeyError, ClaimSigner};
-use crate::mcp::McpServer;
+use crate::mcp::{McpServer, Searching};
+use crate::secrets::{COGNITIVE_SERVICES, ManagedIdentity};
 
 /// A server ready to listen.
 pub struct App {
@@ -28,6 +38,15 @@ pub enum AppError {
          x-rls-user-id itself, set it to trusted-header"
     )]
     NoIdentity,
+    /// Not compiled in.
+    #[error("ROWGATE_EMBEDDER is local, but this program was built without the feature local-embedder")]
+    NoLocalEmbedder,
+    /// A model that the profile does not know.
+    #[error("the profile knows no model {0:?}: ROWGATE_EMBEDDING_MODEL has to name one of its [[search.models]]")]
+    UnknownModel(String),
+    /// The embedder.
+    #[error(transparent)]
+    Embedding(#[from] EmbeddingError),
     /// The profile file can not be opened.
     #[error("the profile {0} can not be opened")]
     ProfileFile(std::path::PathBuf, #[source] std::io::Error),
@@ -53,9 +72,63 @@ pub fn profile(settings: &Settings, shipped: &str) -> Result<Profile, AppError> 
     }
 }
 
+/// How long one request to an embedding service, and one call with all its attempts, may take.
+const EMBEDDING_ATTEMPT: Duration = Duration::from_secs(10);
+const EMBEDDING_CALL: Duration = Duration::from_secs(60);
+
+/// The embedder that the settings choose. Loads and connects to nothing yet.
+pub fn embedder(settings: &Settings, profile: &Profile) -> Result<Option<Arc<dyn Embedder>>, AppError> {
+    let chosen = &settings.embedding;
+    match chosen.embedder {
+        None | Some(EmbedderChoice::None) => Ok(None),
+        #[cfg(feature = "local-embedder")]
+        Some(EmbedderChoice::Local) => {
+            let file = chosen.model_file.clone().ok_or(AppError::Missing(
+                "ROWGATE_EMBEDDING_MODEL_FILE",
+                "it names the ONNX file of the local model",
+            ))?;
+            Ok(Some(Arc::new(crate::embedding::LocalModel::new(file))))
+        }
+        #[cfg(not(feature = "local-embedder"))]
+        Some(EmbedderChoice::Local) => Err(AppError::NoLocalEmbedder),
+        Some(EmbedderChoice::AzureOpenAi) => {
+            let endpoint = chosen.endpoint.clone().ok_or(AppError::Missing(
+                "ROWGATE_OPENAI_ENDPOINT",
+                "it is the address of the Azure OpenAI resource, https://<resource>.openai.azure.com",
+            ))?;
+            let known =
+                profile.search.iter().flat_map(|search| &search.models).find(|model| model.name == chosen.model);
+            let known = known.ok_or_else(|| AppError::UnknownModel(chosen.model.clone()))?;
+            let service = AzureOpenAiSettings {
+                endpoint,
+                deployment: chosen.deployment.clone().unwrap_or_else(|| chosen.model.clone()),
+                model: EmbeddingModel { name: known.name.clone(), dimensions: known.dimensions },
+                attempt_timeout: EMBEDDING_ATTEMPT,
+                deadline: EMBEDDING_CALL,
+                attempts: 5,
+            };
+            let credential = match &chosen.key {
+                Some(key) => Credential::Key(key.expose().to_owned()),
+                None => Credential::Token(Arc::new(Tokens(ManagedIdentity::new(chosen.client_id.clone())))),
+            };
+            Ok(Some(Arc::new(AzureOpenAi::new(service, credential)?)))
+        }
+    }
+}
+
+/// The managed identity's tokens for Azure OpenAI.
+struct Tokens(ManagedIdentity);
+
+impl TokenSource for Tokens {
+    fn token(&self, fresh: bool) -> BoxFuture<'_, Result<String, Box<dyn Error + Send + Sync>>> {
+        async move { Ok(self.0.token(COGNITIVE_SERVICES, fresh).await?) }.boxed()
+    }
+}
+
 impl App {
     /// A server from settings. Touches no network.
-    pub fn build(settings: Settings, profile: Profile) -> Result<Self, AppError> {
+    /// `embedder`: what searches by meaning, if anything.
+    pub fn build(settings: Settings, profile: Profile, embedder: Option<Arc<dyn Embedder>>) -> Result<Self, AppError> {
         let database = settings.database.app.clone().ok_or(AppError::Missing(
             "ROWGATE_DATABASE_URL",
             "it names the database, as postgres://rowgate_app:password@host/database",
@@ -69,7 +142,8 @@ impl App {
         }
         let signer = ClaimSigner::new(&settings.claim_keys)?;
         let db = Db::new(database, &settings.database, &settings.limits, &profile.search_path, signer)?;
-        let server = McpServer::new(profile, db, settings.limits, settings.telemetry.sql);
+        let searching = embedder.and_then(|embedder| Searching::new(&profile, embedder));
+        let server = McpServer::new(profile, db, searching, settings.limits, settings.telemetry.sql);
         let router = http::router(&settings.http, verifier, server.clone(), settings.limits.call);
         Ok(Self { settings, router, server })
     }

@@ -7,8 +7,8 @@
 //! | 6 | `main` (the command line), [`dev`] (a laptop's database) |
 //! | 5 | [`app`] (builds everything once) |
 //! | 4 | [`http`] (routes, layers, who is asking) |
-//! | 3 | [`mcp`] (tools, resources, prompts) |
-//! | 2 | [`db`] (the caller's transaction, the catalog), [`retail`] (the sample; uses `db`) |
+//! | 3 | [`mcp`] (tools, resources, prompts), [`indexing`] (keeps vectors up to date), [`retail`] (the sample) |
+//! | 2 | [`db`] (the caller's transaction, the catalog), [`embedding`] (text into vectors), [`secrets`] (who this program is, to Azure); none uses another |
 //! | 1 | [`identity`] (callers and claims), [`config`] (the environment), [`telemetry`] (the log) |
 //! | 0 | [`domain`] (ids, limits, the profile) |
 
@@ -18,8 +18,11 @@ pub mod db;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
+pub mod embedding;
 pub mod http;
 pub mod identity;
+pub mod indexing;
 pub mod mcp;
 pub mod retail;
+pub mod secrets;
 pub mod telemetry;

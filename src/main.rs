@@ -40,6 +40,15 @@ enum Command {
         #[arg(long)]
         reset: bool,
     },
+    /// Embed the rows that are searched by meaning: those whose text has no vector yet, or another one.
+    Embed {
+        /// The model, if another one should not be taken by mistake.
+        #[arg(long)]
+        model: Option<String>,
+        /// Embed all rows anew.
+        #[arg(long)]
+        all: bool,
+    },
     /// Print `.vscode/mcp.json` for the sample's callers.
     McpConfig {
         /// The address of the server.
@@ -116,6 +125,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Embed { model, all } => embed(settings()?, model.as_deref(), all).await,
         Command::McpConfig { url, caller, write } => mcp_config(&url, &caller, write),
     }
 }
@@ -133,11 +143,37 @@ async fn admin(settings: &Settings) -> anyhow::Result<Admin> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let profile = app::profile(&settings, retail::PROFILE)?;
-    let app = App::build(settings, profile)?;
+    let embedder = app::embedder(&settings, &profile)?;
+    let app = App::build(settings, profile, embedder)?;
     let listener = app.listen().await?;
     tracing::info!(address = %listener.address(), "listening");
     tracing::warn!("callers are believed what x-rls-user-id says: anyone who reaches this address can ask as anyone");
     app.serve(listener, app::told_to_end()).await;
+    Ok(())
+}
+
+async fn embed(mut settings: Settings, model: Option<&str>, all: bool) -> anyhow::Result<()> {
+    #[cfg(feature = "dev")]
+    if settings.embedding.embedder == Some(rowgate::config::EmbedderChoice::Local) {
+        rowgate::dev::choose_local_model(&mut settings).await?;
+    }
+    let profile = app::profile(&settings, retail::PROFILE)?;
+    let embedder = app::embedder(&settings, &profile)?
+        .context("ROWGATE_EMBEDDER is not set: it says what turns words into vectors")?;
+    let name = embedder.model().name.clone();
+    if let Some(other) = model.filter(|model| **model != name) {
+        anyhow::bail!("the embedder's model is {name}, not {other}");
+    }
+    let mut admin = admin(&settings).await?;
+    let started = Instant::now();
+    let bar = bar("embedding");
+    let indexed = rowgate::indexing::index_for(&mut admin, &profile, &*embedder, all, &bar).await;
+    bar.finish_and_clear();
+    let rowgate::indexing::Indexed { embedded, total, tokens } = indexed?;
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{embedded} rows embedded with {name}, {tokens} tokens, {seconds:.1} s; {total} rows have its vectors now"
+    );
     Ok(())
 }
 

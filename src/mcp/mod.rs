@@ -6,6 +6,7 @@ mod error;
 mod prompts;
 mod resources;
 mod schema_text;
+mod search;
 mod tools;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use serde_json::json;
 
 use crate::config::LimitSettings;
 use crate::db::Db;
-use crate::domain::Profile;
+use crate::domain::{Profile, SearchModel, SearchSource};
+use crate::embedding::{Embedder, KeptVectors};
 use crate::identity::{Caller, Refusal};
 
 /// How long a client may keep what is the same for every caller: five minutes.
@@ -41,7 +43,26 @@ const ICON: &str = include_str!("icon.base64");
 #[derive(Clone)]
 pub struct McpServer(Arc<Shared>);
 
+/// Search, where it is set up: whose vectors, and where.
+pub struct Searching {
+    source: SearchSource,
+    model: SearchModel,
+    vectors: KeptVectors,
+}
+
+impl Searching {
+    /// `None` if the profile has no search, or does not know the embedder's model at its dimensions.
+    pub fn new(profile: &Profile, embedder: Arc<dyn Embedder>) -> Option<Self> {
+        let source = profile.search.clone()?;
+        let of = embedder.model();
+        let known = |model: &&SearchModel| model.name == of.name && model.dimensions == of.dimensions;
+        let model = source.models.iter().find(known)?.clone();
+        Some(Self { source, model, vectors: KeptVectors::of(embedder) })
+    }
+}
+
 struct Shared {
+    searching: Option<Searching>,
     profile: Profile,
     db: Db,
     limits: LimitSettings,
@@ -53,8 +74,8 @@ struct Shared {
 
 impl McpServer {
     /// A server for one database and one profile.
-    pub fn new(profile: Profile, db: Db, limits: LimitSettings, log_sql: bool) -> Self {
-        let (routes, tools) = tools::all(&profile);
+    pub fn new(profile: Profile, db: Db, searching: Option<Searching>, limits: LimitSettings, log_sql: bool) -> Self {
+        let (routes, tools) = tools::all(&profile, searching.as_ref());
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
@@ -66,7 +87,7 @@ impl McpServer {
             .with_icons(vec![png(ICON)]);
         let config =
             ServerConfig::new(capabilities).with_server_info(server_info).with_instructions(&profile.instructions);
-        Self(Arc::new(Shared { profile, db, limits, log_sql, routes, tools, config }))
+        Self(Arc::new(Shared { searching, profile, db, limits, log_sql, routes, tools, config }))
     }
 
     /// The database, for the health check.

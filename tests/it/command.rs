@@ -293,3 +293,64 @@ fn mcp_config_is_what_vs_code_reads() {
     assert_eq!(fs::read_to_string(folder.join(".vscode/mcp.json")).unwrap(), "// mine\n{}");
     fs::remove_dir_all(folder).unwrap();
 }
+
+/// The managed-identity endpoint of an App Service, and Azure OpenAI, as far as `rowgate embed` speaks to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embed_asks_azure_openai_as_the_managed_identity() {
+    use axum::extract::RawQuery;
+    use axum::http::HeaderMap;
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+
+    let identity = async |RawQuery(query): RawQuery, headers: HeaderMap| {
+        let query = query.unwrap_or_default();
+        assert!(query.contains("resource=https%3A%2F%2Fcognitiveservices.azure.com"), "{query}");
+        assert!(query.contains("client_id=0f1e2d3c"), "{query}");
+        assert_eq!(headers["x-identity-header"], "proof");
+        Json(json!({ "access_token": "t0ken", "expires_on": "4102444800", "resource": "x", "token_type": "Bearer" }))
+    };
+    let embeddings = async |headers: HeaderMap, Json(body): Json<Value>| {
+        assert_eq!(headers["authorization"], "Bearer t0ken");
+        assert_eq!((&body["model"], &body["dimensions"]), (&json!("small"), &json!(1536)));
+        let texts = body["input"].as_array().unwrap().len();
+        let vector = |n: usize| (0..1536).map(|d| ((n * 31 + d * 7) % 13) as f32 / 13.0 - 0.4).collect::<Vec<_>>();
+        let data: Vec<_> = (0..texts).map(|n| json!({ "index": n, "embedding": vector(n) })).collect();
+        Json(json!({ "data": data, "usage": { "prompt_tokens": texts * 20, "total_tokens": texts * 20 } }))
+    };
+    let azure = Router::new().route("/msi/token", get(identity)).route("/openai/v1/embeddings", post(embeddings));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move { axum::serve(listener, azure).await.unwrap() });
+
+    let database = TestDatabase::create().await;
+    let admin = url_of(&cluster().cluster.superuser(&database.name), "postgres", &database.name);
+    let run = tokio::task::spawn_blocking(move || {
+        rowgate()
+            .arg("embed")
+            .env("ROWGATE_ADMIN_DATABASE_URL", admin)
+            .env("ROWGATE_EMBEDDER", "azure-openai")
+            .env("ROWGATE_OPENAI_ENDPOINT", format!("http://{address}"))
+            .env("ROWGATE_OPENAI_DEPLOYMENT", "small")
+            .env("ROWGATE_MANAGED_IDENTITY_CLIENT_ID", "0f1e2d3c")
+            .env("IDENTITY_ENDPOINT", format!("http://{address}/msi/token"))
+            .env("IDENTITY_HEADER", "proof")
+            .output()
+            .unwrap()
+    });
+    let output = run.await.unwrap();
+    let said = told(&output);
+    assert!(said.contains("441 rows embedded with text-embedding-3-small, 8820 tokens"), "{said}");
+    assert!(!said.contains("t0ken"), "{said}");
+    let models = database
+        .superuser()
+        .await
+        .query(
+            "select model, count(*), min(dimensions) from retail.product_description_embeddings group by 1 order by 1",
+            &[],
+        )
+        .await
+        .unwrap();
+    let models: Vec<(String, i64, i32)> = models.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    assert_eq!(models, [("all-minilm-l6-v2".to_owned(), 441, 384), ("text-embedding-3-small".to_owned(), 441, 1536)]);
+    serving.abort();
+}

@@ -81,7 +81,38 @@ async fn arguments_that_do_not_fit_say_so() {
             serde_json::json!({ "table_names": ["retail.order", "nothing"] }),
             "There is no table \"retail.order\", \"nothing\". The tables are: retail.categories, ",
         ),
-        ("semantic_search_products", serde_json::json!({}), "not set up"),
+        ("semantic_search_products", serde_json::json!({}), "query_description is missing"),
+        (
+            "semantic_search_products",
+            serde_json::json!({ "query_description": 7 }),
+            "query_description has to be a text",
+        ),
+        ("semantic_search_products", serde_json::json!({ "query_description": " ?! " }), "nothing to search for"),
+        (
+            "semantic_search_products",
+            serde_json::json!({ "query_description": "x", "max_rows": 101 }),
+            "ask for 1 to 100 rows",
+        ),
+        (
+            "semantic_search_products",
+            serde_json::json!({ "query_description": "x", "similarity_threshold": 101 }),
+            "a percentage",
+        ),
+        (
+            "semantic_search_products",
+            serde_json::json!({ "query_description": "x", "colour": "red" }),
+            "The filters are: category, min_price, max_price, in_stock_only",
+        ),
+        (
+            "semantic_search_products",
+            serde_json::json!({ "query_description": "x", "min_price": "1" }),
+            "min_price has to be a number",
+        ),
+        (
+            "find_similar_products",
+            serde_json::json!({ "product": "PVC elbow" }),
+            "Did you mean PVC Elbow 3/4 in (PL-FIT-01)",
+        ),
     ] {
         let told = server.call(Some(SEATTLE), tool, arguments.clone()).await.error();
         assert!(told.contains(expected), "{tool} {arguments}: {told}");

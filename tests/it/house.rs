@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may use. `main` may use all.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("dev", &["app", "config", "db", "http", "identity", "retail"]),
-    ("app", &["config", "db", "domain", "http", "identity", "mcp"]),
+    ("dev", &["app", "config", "db", "http", "identity", "indexing", "retail"]),
+    ("app", &["config", "db", "domain", "embedding", "http", "identity", "mcp", "secrets"]),
     ("http", &["config", "db", "identity", "mcp"]),
-    ("mcp", &["config", "db", "domain", "identity", "telemetry"]),
+    ("mcp", &["config", "db", "domain", "embedding", "identity", "telemetry"]),
+    ("indexing", &["db", "domain", "embedding"]),
     ("retail", &["db", "identity"]),
+    ("embedding", &[]),
+    ("secrets", &[]),
     ("db", &["config", "domain", "identity"]),
     ("identity", &["domain"]),
     ("config", &["domain", "identity"]),

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod azure_openai;
 mod callers;
 mod command;
 mod errors;
@@ -24,5 +25,7 @@ mod protocol;
 mod round_trips;
 mod sample;
 mod schemas;
+mod search;
+mod search_quality;
 mod values;
 mod writes;

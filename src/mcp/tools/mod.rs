@@ -2,6 +2,7 @@
 //! progress, log) and how its outcome becomes a result.
 
 mod execute_query;
+mod find_similar;
 mod get_table_schemas;
 mod get_utc_date;
 mod semantic_search;
@@ -21,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ToolError;
-use super::{McpServer, caller, png};
+use super::{McpServer, Searching, caller, png};
 use crate::domain::{Profile, ToolProfile};
 use crate::identity::Caller;
 
@@ -42,22 +43,30 @@ impl Call<'_> {
     fn caller(&self) -> Result<&Caller, ToolError> {
         Ok(caller(self.context)?)
     }
+
+    /// Where to search, if that is set up.
+    fn searching(&self) -> Result<&Searching, ToolError> {
+        let missing = "Search is not set up on this server: look for names and descriptions with SQL.";
+        self.server.0.searching.as_ref().ok_or(ToolError::NotSetUp(missing))
+    }
 }
 
-/// The routes of all tools, and those that are listed, in order.
-pub(super) fn all(profile: &Profile) -> (ToolRouter<McpServer>, Vec<Tool>) {
+/// The routes of all tools, and those that are listed, in order: search only where it is set up.
+pub(super) fn all(profile: &Profile, searching: Option<&Searching>) -> (ToolRouter<McpServer>, Vec<Tool>) {
     let tools = &profile.tools;
-    let listed = [
-        get_table_schemas::route(&tools.get_table_schemas),
-        execute_query::route(&tools.execute_query),
-        get_utc_date::route(&tools.get_utc_date),
+    let with_search = searching.is_some();
+    let routes = [
+        (true, get_table_schemas::route(&tools.get_table_schemas)),
+        (true, execute_query::route(&tools.execute_query)),
+        (with_search, semantic_search::route(&tools.semantic_search, searching)),
+        (with_search, find_similar::route(&tools.find_similar, searching)),
+        (true, get_utc_date::route(&tools.get_utc_date)),
     ];
-    let list = listed.iter().map(|route| route.attr.clone()).collect();
+    let list = routes.iter().filter(|(listed, _)| *listed).map(|(_, route)| route.attr.clone()).collect();
     let mut router = ToolRouter::new();
-    for route in listed {
+    for (_, route) in routes {
         router.add_route(route);
     }
-    router.add_route(semantic_search::route(&tools.semantic_search));
     (router, list)
 }
 
@@ -67,7 +76,15 @@ where
     I: DeserializeOwned + JsonSchema + Send + 'static,
     O: Serialize + JsonSchema + 'static,
 {
-    let input = schema_for_input::<I>().map(compact).unwrap_or_default();
+    route_with(profile, schema_for_input::<I>().map(compact).unwrap_or_default(), run)
+}
+
+/// A tool whose input schema is known only when the program runs.
+fn route_with<I, O>(profile: &ToolProfile, input: JsonObject, run: Run<I, O>) -> ToolRoute<McpServer>
+where
+    I: DeserializeOwned + Send + 'static,
+    O: Serialize + JsonSchema + 'static,
+{
     let tool = Tool::new(profile.name.clone(), profile.description.clone(), input)
         .with_title(&profile.title)
         .with_icons(vec![png(&profile.icon)])

@@ -1,28 +1,26 @@
-//! Finds rows by meaning. Not set up on a server without embeddings, and then not listed.
+//! Finds rows by meaning, by name or by code. Listed only where search is set up.
 
 use futures_util::FutureExt;
 use rmcp::handler::server::router::tool::ToolRoute;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use rmcp::model::JsonObject;
 
-use super::{Call, route as tool_route};
+use super::{Call, route_with};
 use crate::domain::ToolProfile;
-use crate::mcp::McpServer;
 use crate::mcp::error::ToolError;
+use crate::mcp::search::{Arguments, Output, by_meaning, input_schema};
+use crate::mcp::{McpServer, Searching};
 
-#[derive(Deserialize, JsonSchema)]
-struct Input {}
+const ARGUMENT: &str = "query_description";
 
-#[derive(Serialize, JsonSchema)]
-struct Output {}
-
-pub(super) fn route(profile: &ToolProfile) -> ToolRoute<McpServer> {
-    tool_route(profile, |call, input| run(call, input).boxed())
+pub(super) fn route(profile: &ToolProfile, searching: Option<&Searching>) -> ToolRoute<McpServer> {
+    let about = "What it is for, in everyday words; or a name or code.";
+    let input = searching.map(|searching| input_schema(searching, ARGUMENT, about)).unwrap_or_default();
+    route_with(profile, input, |call, input| run(call, input).boxed())
 }
 
-async fn run(call: &Call<'_>, _: Input) -> Result<Output, ToolError> {
-    call.caller()?;
-    Err(ToolError::NotSetUp(
-        "Semantic search is not set up on this server yet: search names and descriptions with SQL.",
-    ))
+async fn run(call: &Call<'_>, input: JsonObject) -> Result<Output, ToolError> {
+    let caller = call.caller()?;
+    let searching = call.searching()?;
+    let arguments = Arguments::read(input, ARGUMENT)?;
+    by_meaning(call.server, caller, searching, &arguments).await
 }

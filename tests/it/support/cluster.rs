@@ -1,8 +1,8 @@
 //! One server for all tests, with a template that has the migrations and a fiftieth of the sample.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use indicatif::ProgressBar;
 use rowgate::config::Settings;
@@ -11,7 +11,9 @@ use rowgate::db::admin::Admin;
 use rowgate::db::migrate::migrate;
 use rowgate::dev::{self, Cluster, DevDatabase, Durability, Secrets};
 use rowgate::domain::Profile;
+use rowgate::embedding::LocalModel;
 use rowgate::identity::{ClaimKey, ClaimSigner, Verifier};
+use rowgate::indexing;
 use rowgate::retail::{self, Scale};
 use tokio_postgres::Config;
 
@@ -20,6 +22,7 @@ const TEMPLATE: &str = "template_zava";
 /// The run's server. Its supervisor ends it with the process, and removes its folder.
 pub struct TestCluster {
     pub cluster: Cluster,
+    pub embedder: Arc<LocalModel>,
     pub keys: Vec<ClaimKey>,
     app_password: String,
 }
@@ -69,8 +72,11 @@ impl TestCluster {
         admin.set_app_password(&template.app_password).await.unwrap();
         let scale = Scale::parse("0.02").unwrap();
         retail::seed(&mut admin, scale, false, &ProgressBar::hidden()).await.unwrap();
+        let embedder = LocalModel::new(dev::minilm(&cache).unwrap());
+        let profile = Profile::parse(retail::PROFILE).unwrap();
+        indexing::index_for(&mut admin, &profile, &embedder, false, &ProgressBar::hidden()).await.unwrap();
         drop(admin);
-        Self { cluster, keys, app_password: template.app_password }
+        Self { cluster, embedder: Arc::new(embedder), keys, app_password: template.app_password }
     }
 }
 

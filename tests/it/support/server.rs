@@ -1,13 +1,16 @@
 //! A whole server in this process, on a port of its own.
 
+use std::sync::Arc;
+
 use rowgate::app::{self, App};
 use rowgate::config::Settings;
+use rowgate::embedding::Embedder;
 use rowgate::retail;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::TestDatabase;
+use super::{TestDatabase, cluster};
 
 pub struct TestServer {
     pub database: TestDatabase,
@@ -37,8 +40,12 @@ impl TestServer {
     }
 
     pub async fn serve(database: TestDatabase, settings: Settings) -> Self {
+        Self::serve_with(database, settings, Some(cluster().embedder.clone() as Arc<dyn Embedder>)).await
+    }
+
+    pub async fn serve_with(database: TestDatabase, settings: Settings, embedder: Option<Arc<dyn Embedder>>) -> Self {
         let profile = app::profile(&settings, retail::PROFILE).unwrap();
-        let app = App::build(settings, profile).unwrap();
+        let app = App::build(settings, profile, embedder).unwrap();
         let listener = app.listen().await.unwrap();
         let url = format!("http://{}", listener.address());
         let (end, ended) = oneshot::channel::<()>();

@@ -2,67 +2,19 @@
 //! table is compared with; all problems are reported at once. Decides nothing beyond what a setting says.
 #![allow(clippy::disallowed_methods, reason = "this is the reader of the environment")]
 
+mod reader;
+mod variables;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use variables::VARIABLES;
+
+use self::reader::{Reader, origins};
 use crate::domain::{ByteLimit, RowLimit};
 use crate::identity::{ClaimKey, Verifier};
-
-/// Every variable, what it means unless set, and what it is for.
-pub const VARIABLES: &[(&str, &str, &str)] = &[
-    (
-        "ROWGATE_DATABASE_URL",
-        "none",
-        "`serve`: the database, as the role `rowgate_app`: `postgres://rowgate_app:…@host/db`",
-    ),
-    (
-        "ROWGATE_ADMIN_DATABASE_URL",
-        "none",
-        "`migrate`, `seed`, and `dev` on a server of your own: the database, as an administrator",
-    ),
-    ("ROWGATE_APP_PASSWORD", "none", "`migrate`: the password to give `rowgate_app`; unset leaves it as it is"),
-    (
-        "ROWGATE_CLAIM_KEYS",
-        "none",
-        "keys that sign claims, `<id>:<base64>`, separated by commas; the first signs, `migrate` makes the database accept all of them and no other",
-    ),
-    (
-        "ROWGATE_IDENTITY",
-        "none",
-        "how a caller is proved; `trusted-header` believes `x-rls-user-id` and is for development",
-    ),
-    ("ROWGATE_PORT", "8000", "port to listen on; `FUNCTIONS_CUSTOMHANDLER_PORT` comes first"),
-    ("ROWGATE_BIND", "127.0.0.1", "address to listen on"),
-    (
-        "ROWGATE_ALLOWED_HOSTS",
-        "loopback",
-        "further `Host` values to answer, separated by commas; `WEBSITE_HOSTNAME` is one",
-    ),
-    (
-        "ROWGATE_ALLOWED_ORIGINS",
-        "none",
-        "browser origins to answer, such as `https://app.example.com:443`, separated by commas",
-    ),
-    ("ROWGATE_BODY_BYTES", "1048576", "largest request body"),
-    ("ROWGATE_POOL_SIZE", "4", "connections to the database at most"),
-    ("ROWGATE_POOL_WAIT_SECONDS", "5", "how long a call waits for one of them"),
-    ("ROWGATE_CONNECT_SECONDS", "10", "how long making one may take"),
-    ("ROWGATE_STATEMENT_SECONDS", "30", "how long a caller's statement may run"),
-    ("ROWGATE_CALL_SECONDS", "60", "how long a call may take in all, below 230"),
-    ("ROWGATE_DEFAULT_ROWS", "100", "rows in an answer unless the caller asks for up to 1000"),
-    ("ROWGATE_RESULT_BYTES", "262144", "bytes of rows in an answer at most"),
-    ("ROWGATE_PROFILE", "the sample's", "a profile file: names, descriptions and hints for another data set"),
-    (
-        "ROWGATE_CACHE_DIR",
-        "the user's cache folder",
-        "`dev`: where PostgreSQL and the data are kept; `/var/cache/rowgate` for root",
-    ),
-    ("ROWGATE_LOG", "info", "what to log: `error`, `warn`, `info`, `debug`, or a filter such as `rowgate=debug`"),
-    ("ROWGATE_LOG_FORMAT", "json", "`json` or `text`; `dev` defaults to `text`"),
-    ("ROWGATE_LOG_SQL", "false", "log the text of callers' statements instead of its hash"),
-];
 
 /// Everything that the program is told from outside.
 #[derive(Clone, Debug)]
@@ -77,6 +29,8 @@ pub struct Settings {
     pub identity: Option<Verifier>,
     /// Keys that sign claims, the newest first.
     pub claim_keys: Vec<ClaimKey>,
+    /// What turns words into vectors.
+    pub embedding: EmbeddingSettings,
     /// Another profile than the sample's.
     pub profile: Option<PathBuf>,
     /// Where things that can be made again are kept.
@@ -126,6 +80,53 @@ pub struct DatabaseSettings {
     pub connect: Duration,
 }
 
+/// What turns words into vectors.
+#[derive(Clone, Debug)]
+pub struct EmbeddingSettings {
+    /// Which embedder; unset leaves it to the command.
+    pub embedder: Option<EmbedderChoice>,
+    /// The local model's file.
+    pub model_file: Option<PathBuf>,
+    /// Azure OpenAI: the model, as the profile knows it.
+    pub model: String,
+    /// Azure OpenAI: the resource's address.
+    pub endpoint: Option<String>,
+    /// Azure OpenAI: the deployment; unset, it has the model's name.
+    pub deployment: Option<String>,
+    /// Azure OpenAI: the resource's key.
+    pub key: Option<Secret>,
+    /// The managed identity's client id, unless it is the system-assigned one.
+    pub client_id: Option<String>,
+}
+
+/// A text that is never shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, to be handed to whom it is for.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Which embedder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmbedderChoice {
+    /// There is no search by meaning.
+    None,
+    /// A model in this process.
+    Local,
+    /// A deployment on Azure OpenAI.
+    AzureOpenAi,
+}
+
 /// How much a call may take.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitSettings {
@@ -165,7 +166,7 @@ impl Settings {
 
     /// Reads an environment given as a map. Names that start with `ROWGATE_` and are not known are a problem too.
     pub fn read(environment: BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut reader = Reader { environment, problems: Vec::new() };
+        let mut reader = Reader::new(environment);
         reader.refuse_unknown();
 
         let limits = LimitSettings {
@@ -218,6 +219,20 @@ impl Settings {
             }),
             claim_keys: reader
                 .parsed("ROWGATE_CLAIM_KEYS", Vec::new(), |t| ClaimKey::parse_list(t).map_err(|e| e.to_string())),
+            embedding: EmbeddingSettings {
+                embedder: reader.parsed("ROWGATE_EMBEDDER", None, |text| match text {
+                    "none" => Ok(Some(EmbedderChoice::None)),
+                    "local" => Ok(Some(EmbedderChoice::Local)),
+                    "azure-openai" => Ok(Some(EmbedderChoice::AzureOpenAi)),
+                    _ => Err("not an embedder; there are `none`, `local` and `azure-openai`".to_owned()),
+                }),
+                model: reader.text("ROWGATE_EMBEDDING_MODEL").unwrap_or_else(|| "text-embedding-3-small".to_owned()),
+                endpoint: reader.text("ROWGATE_OPENAI_ENDPOINT"),
+                deployment: reader.text("ROWGATE_OPENAI_DEPLOYMENT"),
+                key: reader.text("ROWGATE_OPENAI_KEY").map(Secret),
+                client_id: reader.text("ROWGATE_MANAGED_IDENTITY_CLIENT_ID"),
+                model_file: reader.text("ROWGATE_EMBEDDING_MODEL_FILE").map(PathBuf::from),
+            },
             profile: reader.text("ROWGATE_PROFILE").map(PathBuf::from),
             cache: CacheSettings {
                 folder: reader.text("ROWGATE_CACHE_DIR").map(PathBuf::from),
@@ -239,74 +254,8 @@ impl Settings {
                 }),
             },
         };
-        if reader.problems.is_empty() { Ok(settings) } else { Err(ConfigError(reader.problems)) }
-    }
-}
-
-struct Reader {
-    environment: BTreeMap<String, String>,
-    problems: Vec<String>,
-}
-
-impl Reader {
-    /// A variable's text; an empty one counts as unset.
-    fn text(&self, name: &str) -> Option<String> {
-        self.environment.get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
-    }
-
-    fn parsed<T>(&mut self, name: &str, unset: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
-        match self.text(name).map(|text| parse(&text)) {
-            None => unset,
-            Some(Ok(value)) => value,
-            Some(Err(why)) => {
-                self.problems.push(format!("{name}: {why}"));
-                unset
-            }
-        }
-    }
-
-    fn number(&mut self, name: &str, unset: usize, range: std::ops::RangeInclusive<usize>) -> usize {
-        self.parsed(name, unset, |text| {
-            text.parse()
-                .ok()
-                .filter(|n| range.contains(n))
-                .ok_or_else(|| format!("not a number from {} to {}", range.start(), range.end()))
-        })
-    }
-
-    fn seconds(&mut self, name: &str, unset: usize, range: std::ops::RangeInclusive<usize>) -> Duration {
-        Duration::from_secs(self.number(name, unset, range) as u64)
-    }
-
-    /// A database URL. Its parser's words are kept out: they can repeat the password.
-    fn database(&mut self, name: &str) -> Option<tokio_postgres::Config> {
-        self.parsed(name, None, |text| {
-            text.parse()
-                .map(Some)
-                .map_err(|_| "not a database URL, `postgres://user:password@host:port/database`".to_owned())
-        })
-    }
-
-    fn refuse_unknown(&mut self) {
-        for name in self.environment.keys().filter(|n| n.starts_with("ROWGATE_")) {
-            if VARIABLES.iter().all(|(known, ..)| known != name) {
-                let near = VARIABLES
-                    .iter()
-                    .map(|(known, ..)| (strsim::damerau_levenshtein(known, name), known))
-                    .min()
-                    .filter(|(distance, _)| *distance <= 4)
-                    .map(|(_, known)| format!("; did you mean {known}?"));
-                self.problems.push(format!("{name}: no such setting{}", near.unwrap_or_default()));
-            }
-        }
-    }
-}
-
-fn origins(text: &str) -> Result<Vec<String>, String> {
-    let origins: Vec<String> = text.split(',').map(str::trim).filter(|o| !o.is_empty()).map(str::to_owned).collect();
-    match origins.iter().find(|o| !o.starts_with("http://") && !o.starts_with("https://")) {
-        Some(bad) => Err(format!("{bad:?} is no origin: it starts with https:// or http://")),
-        None => Ok(origins),
+        let problems = reader.problems();
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigError(problems)) }
     }
 }
 

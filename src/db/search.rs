@@ -1,0 +1,219 @@
+//! Search by meaning, inside the caller's transaction: the nearest vectors among the rows that pass the caller's
+//! filters. None is lost to a filter: where few rows pass, their distances are all computed; where many do, the index
+//! is scanned on until enough have passed.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use serde_json::Value;
+
+use super::DbError;
+use super::caller_tx::Query;
+use super::facts::ServerFacts;
+use crate::domain::{FilterType, FilterValue, SearchModel, SearchSource, SearchText};
+
+/// Up to how many rows that pass the filters are compared one by one.
+const COMPARED: usize = 10_000;
+
+/// How many rows are put in order by words and meaning together, whatever few are asked for.
+const CANDIDATES: usize = 100;
+
+/// Lets an index scan go on until enough rows have passed the filters; pgvector 0.8.0 and later.
+const SCAN_ON: &str = "select set_config('hnsw.iterative_scan', 'strict_order', true), \
+                       set_config('hnsw.ef_search', '200', true), set_config('hnsw.max_scan_tuples', '100000', true)";
+
+/// What is searched for.
+#[derive(Clone, Debug)]
+pub enum Target<'a> {
+    /// The meaning of a text, as a vector of the model's dimensions.
+    Vector(&'a [f32]),
+    /// The words of a text, where no vector can be had.
+    Words,
+    /// What the row of this name or code means; the row itself is left out.
+    Like,
+}
+
+/// A search: for what, where, by which model's vectors, and narrowed by what.
+#[derive(Clone, Debug)]
+pub struct Search<'a> {
+    /// Where.
+    pub source: &'a SearchSource,
+    /// Whose vectors.
+    pub model: &'a SearchModel,
+    /// What was typed.
+    pub text: &'a SearchText,
+    /// What that means.
+    pub target: Target<'a>,
+    /// Filters of the source, with the values given.
+    pub filters: Vec<(usize, FilterValue)>,
+}
+
+/// A row that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub code: String,
+    /// 0 to 1, the cosine of the angle between the vectors; none if it was found by its words.
+    pub similarity: Option<f64>,
+    /// The source's columns.
+    pub values: Vec<Value>,
+}
+
+/// A parameter of a search, owned.
+enum Parameter {
+    Text(String),
+    Texts(Vec<String>),
+    Number(f64),
+    Vector(pgvector::Vector, Type),
+}
+
+/// A search as SQL.
+pub(super) struct SearchSql {
+    sql: String,
+    parameters: Vec<Parameter>,
+    scans_on: bool,
+}
+
+impl SearchSql {
+    /// Writes a search. Only the profile's own text and numbers of ours get into the SQL; what a caller gives is bound.
+    pub(super) fn of(search: &Search<'_>, facts: &ServerFacts) -> Result<Self, DbError> {
+        let SearchSource { source, key, name, code, vectors, vector_key, vector, columns, text, .. } = search.source;
+        let mut parameters = Vec::new();
+        let mut bind = |parameter: Parameter| {
+            parameters.push(parameter);
+            format!("${}", parameters.len())
+        };
+        let conditions: Vec<String> = search
+            .filters
+            .iter()
+            .filter_map(|(n, value)| {
+                let filter = search.source.filters.get(*n)?;
+                let bound = match (filter.r#type, value) {
+                    (FilterType::Text, FilterValue::Text(text)) => bind(Parameter::Text(text.clone())),
+                    (FilterType::Number, FilterValue::Number(number)) => bind(Parameter::Number(*number)),
+                    _ => String::new(),
+                };
+                Some(format!("({})", filter.condition.replace("$value", &bound)))
+            })
+            .collect();
+        let passes = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") };
+        let dimensions = search.model.dimensions;
+        let of_model = |e: &str| format!("{e}.{vector}::vector({dimensions})");
+        let codes = bind(Parameter::Texts(search.text.codes()));
+
+        let nearest = match search.target {
+            Target::Words => {
+                let words = bind(Parameter::Texts(search.text.words().map(str::to_owned).collect()));
+                // How many of the words a row has, and among equals how well it has them.
+                format!(
+                    "texts as (
+                         select {key} as key,
+                                setweight(to_tsvector('english', {name}), 'A') || to_tsvector('english', {text}) as text
+                           from {source} where {passes}),
+                     ranked as (
+                         select key, sum(1 + ts_rank_cd(text, plainto_tsquery('english', word))) as rank
+                           from texts, unnest({words}) word
+                          where text @@ plainto_tsquery('english', word) group by key),
+                     nearest as (
+                         select key, null::float8 as distance, rank::float8 from ranked
+                          order by rank desc limit {CANDIDATES})"
+                )
+            }
+            Target::Vector(_) | Target::Like => {
+                let model = bind(Parameter::Text(search.model.name.clone()));
+                let (wanted, but) = match search.target {
+                    Target::Vector(numbers) => {
+                        let of = facts.vector_type().ok_or(DbError::Shape("pgvector is not in this database"))?;
+                        let vector = Parameter::Vector(pgvector::Vector::from(numbers.to_vec()), of);
+                        (format!("{}::vector({dimensions})", bind(vector)), "true".to_owned())
+                    }
+                    _ => {
+                        let like = bind(Parameter::Text(search.text.as_str().to_owned()));
+                        let row = format!(
+                            "(select {key} from {source} where {code} = any ({codes}) or lower({name}) = lower({like})
+                               order by {code} = any ({codes}) desc limit 1)"
+                        );
+                        let like = of_model("l");
+                        (
+                            format!(
+                                "(select {like} from {vectors} l where l.{vector_key} = {row} and l.model = {model})"
+                            ),
+                            format!("e.{vector_key} <> {row}"),
+                        )
+                    }
+                };
+                let distance = format!("{} <=> {wanted}", of_model("e"));
+                // Without an index that can be scanned on, comparing one by one is the only way to lose nothing.
+                let compared = if facts.scans_on() { COMPARED } else { i32::MAX as usize };
+                format!(
+                    "passing as materialized (
+                         select {key} as key from {source} where {passes} limit {compared} + 1),
+                     few as (select count(*) <= {compared} as yes from passing),
+                     nearest as (
+                         (select e.{vector_key} as key, {distance} as distance, 0::float8 as rank
+                            from {vectors} e join passing on passing.key = e.{vector_key}
+                           where e.model = {model} and {but} and (select yes from few)
+                           order by {distance} limit {CANDIDATES})
+                          union all
+                         (select e.{vector_key}, {distance}, 0::float8
+                            from {vectors} e
+                           where e.model = {model} and {but} and not (select yes from few)
+                             and exists (select from {source} where {key} = e.{vector_key} and {passes})
+                           order by {distance} limit {CANDIDATES}))"
+                )
+            }
+        };
+        let values: Vec<_> = columns.iter().map(|column| column.expression.as_str()).collect();
+        let sql = format!(
+            "with {nearest},
+                 found as (
+                     select key, distance, rank from nearest
+                      union all
+                     select {key}, null::float8, 1::float8 from {source}
+                      where {code} = any ({codes}) and {passes} and {key} not in (select key from nearest))
+             select {name}, {code}, distance, jsonb_build_array({})::text
+               from found join ({source}) on {key} = found.key
+              order by distance nulls first, rank desc",
+            values.join(", "),
+        );
+        Ok(Self { sql, parameters, scans_on: facts.scans_on() })
+    }
+
+    /// The queries to run, the search last.
+    pub(super) fn queries(&self) -> Vec<Query<'_>> {
+        let bound = self.parameters.iter().map(Parameter::bound).collect();
+        let search = Query::new(self.sql.clone(), bound);
+        if self.scans_on { vec![Query::new(SCAN_ON, vec![]), search] } else { vec![search] }
+    }
+}
+
+impl Parameter {
+    fn bound(&self) -> (&(dyn ToSql + Sync), Type) {
+        match self {
+            Self::Text(text) => (text, Type::TEXT),
+            Self::Texts(texts) => (texts, Type::TEXT_ARRAY),
+            Self::Number(number) => (number, Type::FLOAT8),
+            Self::Vector(vector, of) => (vector, of.clone()),
+        }
+    }
+}
+
+impl Found {
+    pub(super) fn read(row: &Row) -> Result<Self, DbError> {
+        let values: String = row.try_get(3).map_err(DbError::Internal)?;
+        let distance: Option<f64> = row.try_get(2).map_err(DbError::Internal)?;
+        Ok(Self {
+            name: row.try_get(0).map_err(DbError::Internal)?,
+            code: row.try_get(1).map_err(DbError::Internal)?,
+            similarity: distance.map(|distance| 1.0 - distance),
+            values: serde_json::from_str(&values).map_err(|_| DbError::Shape("a row that is no JSON"))?,
+        })
+    }
+}
+
+/// Asks which models have vectors, and how many.
+pub(super) fn models_query(source: &SearchSource) -> Query<'static> {
+    Query::new(format!("select model::text, count(*) from {} group by model order by model", source.vectors), vec![])
+}
