@@ -60,7 +60,9 @@ async fn main() {
     )
     .await;
 
-    println!("\n{ROWS} rows: the sample's vectors with noise; a price filter that 10 % and 1 % of them pass");
+    println!(
+        "\n{ROWS} rows: mixtures of the sample's vectors with some noise; a price filter that 10 % and 1 % of them pass"
+    );
     admin
         .batch_execute(&format!(
             "insert into retail.products (product_id, sku, product_name, category_id, type_id, cost, base_price, gross_margin_percent, product_description)
@@ -80,7 +82,11 @@ async fn main() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for batch in pending.chunks(1_000) {
         let noisy = batch.iter().enumerate().map(|(n, _)| {
-            let vector = real[n % real.len()].iter().map(|x| x + rng.random_range(-0.06..0.06)).collect::<Vec<f32>>();
+            // Between two rows of the sample, as the things of a larger catalogue are, with some noise.
+            let (one, other) = (&real[n % real.len()], &real[rng.random_range(0..real.len())]);
+            let part = rng.random_range(0.0..0.5);
+            let mixed = one.iter().zip(other).map(|(a, b)| a * (1.0 - part) + b * part + rng.random_range(-0.01..0.01));
+            let vector: Vec<f32> = mixed.collect();
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
             vector.into_iter().map(|x| x / length).collect()
         });

@@ -20,7 +20,7 @@ const CANDIDATES: usize = 100;
 
 /// Lets an index scan go on until enough rows have passed the filters; pgvector 0.8.0 and later.
 const SCAN_ON: &str = "select set_config('hnsw.iterative_scan', 'strict_order', true), \
-                       set_config('hnsw.ef_search', '200', true), set_config('hnsw.max_scan_tuples', '100000', true)";
+                       set_config('hnsw.ef_search', '400', true), set_config('hnsw.max_scan_tuples', '100000', true)";
 
 /// What is searched for.
 #[derive(Clone, Debug)]

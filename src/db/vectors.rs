@@ -88,7 +88,8 @@ pub async fn index(admin: &mut Admin, source: &SearchSource, model: &SearchModel
     transaction
         .batch_execute(&format!(
             "create index if not exists vectors_of_{digest} on {vectors}
-              using hnsw (({vector}::vector({})) vector_cosine_ops) where model = {literal};
+              using hnsw (({vector}::vector({})) vector_cosine_ops)
+               with (m = 16, ef_construction = 128) where model = {literal};
              analyze {vectors}",
             model.dimensions
         ))
