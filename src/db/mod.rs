@@ -36,6 +36,20 @@ use facts::ServerFacts;
 use search::{SearchSql, models_query};
 use value::UNKNOWN_TYPE;
 
+/// Runs work with a connection from the pool, and once more with another if the first turned out to be dead.
+macro_rules! leased {
+    ($db:ident, |$lease:ident| $work:expr) => {{
+        let mut attempts = Attempts::default();
+        loop {
+            let $lease = Lease::take(&$db.pool).await?;
+            let outcome = async { $work }.await;
+            if let Some(outcome) = $lease.settle(outcome, &mut attempts) {
+                break outcome;
+            }
+        }
+    }};
+}
+
 /// Whether the login role can admit a caller and become the reader.
 const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
                         and coalesce(pg_has_role(current_user, to_regrole('rowgate_reader'), 'member'), false)";
@@ -90,19 +104,11 @@ impl Db {
 
     /// Runs a caller's statement, after a look at what it says.
     pub async fn query(&self, caller: &Caller, sql: &str, rows: RowLimit) -> Result<Answer, DbError> {
-        let mut attempts = Attempts::default();
-        loop {
-            let lease = Lease::take(&self.pool).await?;
-            let outcome = async {
-                let facts = self.facts(lease.connection()?).await?;
-                let statement = Statement::check(sql, &facts.volatile)?;
-                self.run(&lease, caller, &facts, &statement, rows).await
-            };
-            let outcome = outcome.await;
-            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
-                return outcome;
-            }
-        }
+        leased!(self, |lease| {
+            let facts = self.facts(lease.connection()?).await?;
+            let statement = Statement::check(sql, &facts.volatile)?;
+            self.run(&lease, caller, &facts, &statement, rows).await
+        })
     }
 
     /// Runs a statement that was checked before, or on purpose not.
@@ -112,18 +118,10 @@ impl Db {
         statement: &Statement,
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
-        let mut attempts = Attempts::default();
-        loop {
-            let lease = Lease::take(&self.pool).await?;
-            let outcome = async {
-                let facts = self.facts(lease.connection()?).await?;
-                self.run(&lease, caller, &facts, statement, rows).await
-            };
-            let outcome = outcome.await;
-            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
-                return outcome;
-            }
-        }
+        leased!(self, |lease| {
+            let facts = self.facts(lease.connection()?).await?;
+            self.run(&lease, caller, &facts, statement, rows).await
+        })
     }
 
     async fn run(
@@ -153,14 +151,7 @@ impl Db {
         hints: &[ValueHint],
         wanted: impl Fn(&Catalog) -> Vec<String> + Send + Sync,
     ) -> Result<Described, DbError> {
-        let mut attempts = Attempts::default();
-        loop {
-            let lease = Lease::take(&self.pool).await?;
-            let outcome = self.describe_on(&lease, caller, hints, &wanted).await;
-            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
-                return outcome;
-            }
-        }
+        leased!(self, |lease| self.describe_on(&lease, caller, hints, &wanted).await)
     }
 
     async fn describe_on(
@@ -206,62 +197,38 @@ impl Db {
 
     /// Finds rows, the nearest first and those of a code that was typed before them. One round trip.
     pub async fn search(&self, caller: &Caller, search: &Search<'_>) -> Result<Vec<Found>, DbError> {
-        let mut attempts = Attempts::default();
-        loop {
-            let lease = Lease::take(&self.pool).await?;
-            let outcome = async {
-                let connection = lease.connection()?;
-                let facts = self.facts(connection).await?;
-                let sql = SearchSql::of(search, &facts)?;
-                let claim = self.signer.sign(caller);
-                let answers = run_queries(connection, &self.opening, &claim, &sql.queries()).await?;
-                let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-                answers.last().into_iter().flatten().map(Found::read).collect()
-            };
-            let outcome = outcome.await;
-            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
-                return outcome;
-            }
-        }
+        leased!(self, |lease| {
+            let connection = lease.connection()?;
+            let facts = self.facts(connection).await?;
+            let sql = SearchSql::of(search, &facts)?;
+            let claim = self.signer.sign(caller);
+            let answers = run_queries(connection, &self.opening, &claim, &sql.queries()).await?;
+            let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+            answers.last().into_iter().flatten().map(Found::read).collect()
+        })
     }
 
     /// The models that have vectors, and how many each.
     pub async fn search_models(&self, caller: &Caller, source: &SearchSource) -> Result<Vec<(String, i64)>, DbError> {
-        let mut attempts = Attempts::default();
-        loop {
-            let lease = Lease::take(&self.pool).await?;
+        leased!(self, |lease| {
             let claim = self.signer.sign(caller);
-            let outcome = async {
-                let queries = [models_query(source)];
-                let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
-                let rows = answers.pop().unwrap_or(Err(DbError::Shape("no models")))?;
-                let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
-                rows.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
-            };
-            let outcome = outcome.await;
-            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
-                return outcome;
-            }
-        }
+            let queries = [models_query(source)];
+            let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
+            let rows = answers.pop().unwrap_or(Err(DbError::Shape("no models")))?;
+            let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+            rows.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
+        })
     }
 
     /// Whether the database answers and knows the reader role. Says nothing of any caller's data.
     pub async fn check_ready(&self) -> Result<(), DbError> {
-        let mut attempts = Attempts::default();
-        loop {
-            let lease = Lease::take(&self.pool).await?;
-            let outcome = async {
-                let rows = lease.connection()?.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
-                match rows.first().map(|row| row.try_get(0)) {
-                    Some(Ok(true)) => Ok(()),
-                    _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
-                }
-            };
-            let outcome = outcome.await;
-            if let Some(outcome) = lease.settle(outcome, &mut attempts) {
-                return outcome;
+        leased!(self, |lease| {
+            let rows = lease.connection()?.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
+            match rows.first().map(|row| row.try_get(0)) {
+                Some(Ok(true)) => Ok(()),
+                _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
             }
-        }
+        })
     }
 
     /// What is known of the server; read on the first call, and again when it has aged.

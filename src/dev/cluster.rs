@@ -268,7 +268,6 @@ pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// An unprivileged user.
-#[cfg_attr(not(unix), allow(dead_code))]
 struct Account {
     uid: u32,
     gid: u32,

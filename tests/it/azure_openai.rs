@@ -1,4 +1,5 @@
 //! The embedder against a server on loopback that speaks the wire format, and answers each request as a test says.
+//! One long file, because every test reads the same scripted service.
 
 use std::error::Error as StdError;
 use std::future::pending;
