@@ -152,11 +152,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn embed(mut settings: Settings, model: Option<&str>, all: bool) -> anyhow::Result<()> {
+async fn embed(settings: Settings, model: Option<&str>, all: bool) -> anyhow::Result<()> {
     #[cfg(feature = "dev")]
-    if settings.embedding.embedder == Some(rowgate::config::EmbedderChoice::Local) {
-        rowgate::dev::choose_local_model(&mut settings).await?;
-    }
+    let settings = rowgate::dev::with_local_model(settings).await?;
     let profile = app::profile(&settings, retail::PROFILE)?;
     let embedder = app::embedder(&settings, &profile)?
         .context("ROWGATE_EMBEDDER is not set: it says what turns words into vectors")?;

