@@ -8,7 +8,6 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rowgate::db::{Db, Search, Target, vectors};
@@ -104,7 +103,6 @@ async fn main() {
         &[("all rows", None), ("10 %", over(1090.0)), ("1 %", over(1099.0))],
     )
     .await;
-    ProgressBar::hidden().finish();
 }
 
 async fn measure(

@@ -20,12 +20,13 @@ const VECTOR_WAIT: Duration = Duration::from_secs(4);
 const ROWS: usize = 20;
 const MOST_ROWS: usize = 100;
 
-/// The arguments of a search: the tool's own, those that both tools have, and the profile's filters.
+/// The arguments of a search, checked before anything is asked.
 pub(super) struct Arguments {
-    text: String,
-    max_rows: Option<Value>,
-    similarity_threshold: Option<Value>,
-    filters: Map<String, Value>,
+    text: SearchText,
+    rows: usize,
+    /// Least similarity, 0 to 1.
+    threshold: f64,
+    filters: Vec<(usize, FilterValue)>,
 }
 
 /// What both tools answer.
@@ -86,59 +87,53 @@ fn schema_type(of: FilterType) -> &'static str {
 }
 
 impl Arguments {
-    /// Reads arguments; `own` is the name of the tool's own.
-    pub(super) fn read(mut arguments: Map<String, Value>, own: &str) -> Result<Self, ToolError> {
+    /// Reads arguments; `own` is the name of the tool's own, the others are shared or the profile's filters.
+    pub(super) fn read(mut arguments: Map<String, Value>, own: &str, searching: &Searching) -> Result<Self, ToolError> {
+        let wrong = |why: String| Err(ToolError::Search(why));
         arguments.retain(|_, value| !value.is_null());
-        match arguments.remove(own) {
-            Some(Value::String(text)) => Ok(Self {
-                text,
-                max_rows: arguments.remove("max_rows"),
-                similarity_threshold: arguments.remove("similarity_threshold"),
-                filters: arguments,
-            }),
-            Some(_) => Err(ToolError::Search(format!("{own} has to be a text."))),
-            None => Err(ToolError::Search(format!("{own} is missing: say what to look for."))),
-        }
+        let text = match arguments.remove(own) {
+            Some(Value::String(text)) => SearchText::parse(&text).map_err(|why| ToolError::Search(why.to_string()))?,
+            Some(_) => return wrong(format!("{own} has to be a text.")),
+            None => return wrong(format!("{own} is missing: say what to look for.")),
+        };
+        let rows = match arguments.remove("max_rows") {
+            None => ROWS,
+            Some(value) => match value.as_u64().and_then(|rows| usize::try_from(rows).ok()) {
+                Some(rows @ 1..=MOST_ROWS) => rows,
+                _ => return wrong(format!("max_rows is {value}: ask for 1 to {MOST_ROWS} rows.")),
+            },
+        };
+        let percent = match arguments.remove("similarity_threshold") {
+            None => searching.model.threshold,
+            Some(value) => match value.as_f64() {
+                Some(percent) if (0.0..=100.0).contains(&percent) => percent,
+                _ => return wrong(format!("similarity_threshold is {value}: it is a percentage, 0 to 100.")),
+            },
+        };
+        Ok(Self { text, rows, threshold: percent / 100.0, filters: filters(&arguments, &searching.source)? })
     }
+}
 
-    fn rows(&self) -> Result<usize, ToolError> {
-        let Some(value) = &self.max_rows else { return Ok(ROWS) };
-        match value.as_u64().and_then(|rows| usize::try_from(rows).ok()) {
-            Some(rows @ 1..=MOST_ROWS) => Ok(rows),
-            _ => Err(ToolError::Search(format!("max_rows is {value}: ask for 1 to {MOST_ROWS} rows."))),
-        }
+fn filters(given: &Map<String, Value>, source: &SearchSource) -> Result<Vec<(usize, FilterValue)>, ToolError> {
+    let mut filters = Vec::new();
+    for (name, value) in given {
+        let Some((n, filter)) = source.filters.iter().enumerate().find(|(_, filter)| filter.name == *name) else {
+            let known: Vec<_> = source.filters.iter().map(|filter| filter.name.as_str()).collect();
+            return Err(ToolError::Search(format!(
+                "There is no argument {name:?}. The filters are: {}.",
+                known.join(", ")
+            )));
+        };
+        let value = match (filter.r#type, value) {
+            (FilterType::Text, Value::String(text)) => FilterValue::Text(text.clone()),
+            (FilterType::Number, Value::Number(number)) => FilterValue::Number(number.as_f64().unwrap_or_default()),
+            (FilterType::Flag, Value::Bool(true)) => FilterValue::Flag,
+            (FilterType::Flag, Value::Bool(false)) => continue,
+            (of, _) => return Err(ToolError::Search(format!("{name} has to be a {}.", schema_type(of)))),
+        };
+        filters.push((n, value));
     }
-
-    /// Least similarity, 0 to 1.
-    fn threshold(&self, usual: f64) -> Result<f64, ToolError> {
-        let Some(value) = &self.similarity_threshold else { return Ok(usual / 100.0) };
-        match value.as_f64() {
-            Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-            _ => Err(ToolError::Search(format!("similarity_threshold is {value}: it is a percentage, 0 to 100."))),
-        }
-    }
-
-    fn filters(&self, source: &SearchSource) -> Result<Vec<(usize, FilterValue)>, ToolError> {
-        let mut filters = Vec::new();
-        for (name, value) in &self.filters {
-            let Some((n, filter)) = source.filters.iter().enumerate().find(|(_, filter)| filter.name == *name) else {
-                let known: Vec<_> = source.filters.iter().map(|filter| filter.name.as_str()).collect();
-                return Err(ToolError::Search(format!(
-                    "There is no argument {name:?}. The filters are: {}.",
-                    known.join(", ")
-                )));
-            };
-            let value = match (filter.r#type, value) {
-                (FilterType::Text, Value::String(text)) => FilterValue::Text(text.clone()),
-                (FilterType::Number, Value::Number(number)) => FilterValue::Number(number.as_f64().unwrap_or_default()),
-                (FilterType::Flag, Value::Bool(true)) => FilterValue::Flag,
-                (FilterType::Flag, Value::Bool(false)) => continue,
-                (of, _) => return Err(ToolError::Search(format!("{name} has to be a {}.", schema_type(of)))),
-            };
-            filters.push((n, value));
-        }
-        Ok(filters)
-    }
+    Ok(filters)
 }
 
 /// Finds what a text means.
@@ -148,8 +143,8 @@ pub(super) async fn by_meaning(
     searching: &Searching,
     arguments: &Arguments,
 ) -> Result<Output, ToolError> {
-    let text = SearchText::parse(&arguments.text).map_err(|why| ToolError::Search(why.to_string()))?;
-    let filters = arguments.filters(&searching.source)?;
+    let Arguments { text, filters, .. } = arguments;
+    let filters = filters.clone();
     // The vector first, the connection then: none is held while another service is waited for.
     let vector = match tokio::time::timeout(VECTOR_WAIT, searching.vectors.vector(text.as_str())).await {
         Ok(Ok(vector)) => Some(vector),
@@ -163,7 +158,7 @@ pub(super) async fn by_meaning(
         }
     };
     let target = vector.as_deref().map_or(Target::Words, Target::Vector);
-    let search = Search { source: &searching.source, model: &searching.model, text: &text, target, filters };
+    let search = Search { source: &searching.source, model: &searching.model, text, target, filters };
     let found = server.0.db.search(caller, &search).await?;
     if found.is_empty() && vector.is_some() {
         explain_nothing(server, caller, searching).await?;
@@ -178,10 +173,9 @@ pub(super) async fn like(
     searching: &Searching,
     arguments: &Arguments,
 ) -> Result<Output, ToolError> {
-    let text = SearchText::parse(&arguments.text).map_err(|why| ToolError::Search(why.to_string()))?;
-    let filters = arguments.filters(&searching.source)?;
-    let search =
-        Search { source: &searching.source, model: &searching.model, text: &text, target: Target::Like, filters };
+    let Arguments { text, filters, .. } = arguments;
+    let filters = filters.clone();
+    let search = Search { source: &searching.source, model: &searching.model, text, target: Target::Like, filters };
     let found: Vec<Found> =
         server.0.db.search(caller, &search).await?.into_iter().filter(|row| row.similarity.is_some()).collect();
     if found.is_empty() {
@@ -192,7 +186,7 @@ pub(super) async fn like(
         let near = if near.is_empty() { String::new() } else { format!(" Did you mean {}?", near.join(" or ")) };
         return Err(ToolError::Search(format!(
             "Nothing has the name or code {:?}, or nothing like it passes the filters.{near}",
-            arguments.text
+            text.as_str()
         )));
     }
     output(searching, arguments, found, |_| Fit::Meaning, true)
@@ -219,11 +213,11 @@ fn output(
     fit: impl Fn(&Found) -> Fit,
     by_meaning: bool,
 ) -> Result<Output, ToolError> {
-    let threshold = arguments.threshold(searching.model.threshold)?;
     let mut ranked: Vec<(Fit, Found)> = found.into_iter().map(|row| (fit(&row), row)).collect();
     // Stable: within a fit, the order of the distances or ranks stays.
     ranked.sort_by_key(|(fit, _)| *fit);
-    let close_enough = |(fit, row): &(Fit, Found)| *fit < Fit::Meaning || row.similarity.is_none_or(|s| s >= threshold);
+    let close_enough =
+        |(fit, row): &(Fit, Found)| *fit < Fit::Meaning || row.similarity.is_none_or(|s| s >= arguments.threshold);
     let before = ranked.len();
     ranked.retain(close_enough);
     let note = if !by_meaning {
@@ -240,7 +234,7 @@ fn output(
     };
     let rows: Vec<Vec<Value>> = ranked
         .into_iter()
-        .take(arguments.rows()?)
+        .take(arguments.rows)
         .map(|(_, row)| {
             let similarity = row.similarity.map(|similarity| (similarity * 1000.0).round() / 10.0);
             row.values.into_iter().chain([similarity.map_or(Value::Null, Value::from)]).collect()

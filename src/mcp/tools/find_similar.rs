@@ -18,6 +18,6 @@ pub(super) fn route(profile: &ToolProfile, searching: Option<&Searching>) -> Too
 async fn run(call: &Call<'_>, input: JsonObject) -> Result<Output, ToolError> {
     let caller = call.caller()?;
     let searching = call.searching()?;
-    let arguments = Arguments::read(input, &searching.source.row)?;
+    let arguments = Arguments::read(input, &searching.source.row, searching)?;
     like(call.server, caller, searching, &arguments).await
 }

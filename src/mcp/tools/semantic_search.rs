@@ -21,6 +21,6 @@ pub(super) fn route(profile: &ToolProfile, searching: Option<&Searching>) -> Too
 async fn run(call: &Call<'_>, input: JsonObject) -> Result<Output, ToolError> {
     let caller = call.caller()?;
     let searching = call.searching()?;
-    let arguments = Arguments::read(input, ARGUMENT)?;
+    let arguments = Arguments::read(input, ARGUMENT, searching)?;
     by_meaning(call.server, caller, searching, &arguments).await
 }
