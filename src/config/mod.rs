@@ -2,6 +2,8 @@
 //! table is compared with; all problems are reported at once. Decides nothing beyond what a setting says.
 #![allow(clippy::disallowed_methods, reason = "this is the reader of the environment")]
 
+mod database;
+mod identity;
 mod reader;
 mod variables;
 
@@ -10,11 +12,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use database::{DatabaseSettings, LoginChoice, TlsSettings};
+pub use identity::{EntraChoice, IdentitySettings, KeySettings, SignInChoice};
 pub use variables::VARIABLES;
 
 use self::reader::{Reader, origins};
 use crate::domain::{ByteLimit, RowLimit};
-use crate::identity::{ClaimKey, Verifier};
 
 /// Everything that the program is told from outside.
 #[derive(Clone, Debug)]
@@ -25,10 +28,14 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// How much a call may take.
     pub limits: LimitSettings,
-    /// How a caller is proved, if that is set.
-    pub identity: Option<Verifier>,
-    /// Keys that sign claims, the newest first.
-    pub claim_keys: Vec<ClaimKey>,
+    /// How callers are proved.
+    pub identity: IdentitySettings,
+    /// Keys that sign claims.
+    pub claim_keys: KeySettings,
+    /// Keys that sign issued tokens.
+    pub token_keys: KeySettings,
+    /// Where secrets are, and as whom this program asks for them.
+    pub azure: AzureSettings,
     /// What turns words into vectors.
     pub embedding: EmbeddingSettings,
     /// Another profile than the sample's.
@@ -63,21 +70,13 @@ pub struct HttpSettings {
     pub body_bytes: usize,
 }
 
-/// Where the data is.
-#[derive(Clone)]
-pub struct DatabaseSettings {
-    /// As the login role of the request path.
-    pub app: Option<tokio_postgres::Config>,
-    /// As an administrator, for migrating and seeding.
-    pub admin: Option<tokio_postgres::Config>,
-    /// The password to give the login role.
-    pub app_password: Option<String>,
-    /// Connections at most.
-    pub pool_size: usize,
-    /// How long a call waits for a connection.
-    pub pool_wait: Duration,
-    /// How long making a connection may take.
-    pub connect: Duration,
+/// Where secrets are, and as whom this program asks for them.
+#[derive(Clone, Debug)]
+pub struct AzureSettings {
+    /// The vault's address.
+    pub key_vault: Option<String>,
+    /// The managed identity's client id, unless it is the system-assigned one.
+    pub client_id: Option<String>,
 }
 
 /// What turns words into vectors.
@@ -95,8 +94,8 @@ pub struct EmbeddingSettings {
     pub deployment: Option<String>,
     /// Azure OpenAI: the resource's key.
     pub key: Option<Secret>,
-    /// The managed identity's client id, unless it is the system-assigned one.
-    pub client_id: Option<String>,
+    /// Azure OpenAI: the name of the secret that holds the resource's key.
+    pub key_secret: Option<String>,
 }
 
 /// A text that is never shown.
@@ -204,21 +203,29 @@ impl Settings {
                 allowed_origins: reader.parsed("ROWGATE_ALLOWED_ORIGINS", Vec::new(), origins),
                 body_bytes: reader.number("ROWGATE_BODY_BYTES", 1_048_576, 1_024..=16_777_216),
             },
-            database: DatabaseSettings {
-                app: reader.database("ROWGATE_DATABASE_URL"),
-                admin: reader.database("ROWGATE_ADMIN_DATABASE_URL"),
-                app_password: reader.text("ROWGATE_APP_PASSWORD"),
-                pool_size: reader.number("ROWGATE_POOL_SIZE", 4, 1..=1_000),
-                pool_wait: reader.seconds("ROWGATE_POOL_WAIT_SECONDS", 5, 1..=60),
-                connect: reader.seconds("ROWGATE_CONNECT_SECONDS", 10, 1..=60),
-            },
+            database: DatabaseSettings::read(&mut reader),
             limits,
-            identity: reader.parsed("ROWGATE_IDENTITY", None, |text| match text {
-                "trusted-header" => Ok(Some(Verifier::TrustedHeader)),
-                _ => Err("not a way to prove a caller; there is `trusted-header`".to_owned()),
-            }),
-            claim_keys: reader
-                .parsed("ROWGATE_CLAIM_KEYS", Vec::new(), |t| ClaimKey::parse_list(t).map_err(|e| e.to_string())),
+            identity: IdentitySettings::read(&mut reader),
+            claim_keys: KeySettings::read(
+                &mut reader,
+                "ROWGATE_CLAIM_KEYS",
+                "ROWGATE_CLAIM_KEYS_SECRET",
+                "rowgate-claim-keys",
+            ),
+            token_keys: KeySettings::read(
+                &mut reader,
+                "ROWGATE_TOKEN_KEYS",
+                "ROWGATE_TOKEN_KEYS_SECRET",
+                "rowgate-token-keys",
+            ),
+            azure: AzureSettings {
+                key_vault: reader.parsed("ROWGATE_KEY_VAULT", None, |text| {
+                    let is_vault = text.starts_with("https://") && !text.contains(char::is_whitespace);
+                    let wrong = || "not a vault's address, `https://<name>.vault.azure.net`".to_owned();
+                    is_vault.then(|| Some(text.to_owned())).ok_or_else(wrong)
+                }),
+                client_id: reader.text("ROWGATE_MANAGED_IDENTITY_CLIENT_ID"),
+            },
             embedding: EmbeddingSettings {
                 embedder: reader.parsed("ROWGATE_EMBEDDER", None, |text| match text {
                     "none" => Ok(Some(EmbedderChoice::None)),
@@ -230,7 +237,7 @@ impl Settings {
                 endpoint: reader.text("ROWGATE_OPENAI_ENDPOINT"),
                 deployment: reader.text("ROWGATE_OPENAI_DEPLOYMENT"),
                 key: reader.text("ROWGATE_OPENAI_KEY").map(Secret),
-                client_id: reader.text("ROWGATE_MANAGED_IDENTITY_CLIENT_ID"),
+                key_secret: reader.text("ROWGATE_OPENAI_KEY_SECRET"),
                 model_file: reader.text("ROWGATE_EMBEDDING_MODEL_FILE").map(PathBuf::from),
             },
             profile: reader.text("ROWGATE_PROFILE").map(PathBuf::from),
@@ -259,12 +266,6 @@ impl Settings {
     }
 }
 
-impl std::fmt::Debug for DatabaseSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatabaseSettings").field("pool_size", &self.pool_size).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,8 +278,9 @@ mod tests {
     fn nothing_set_is_the_documented_default() {
         let settings = read(&[("PATH", "/bin")]).unwrap();
         assert_eq!((settings.http.port, settings.database.pool_size), (8000, 4));
-        assert_eq!(settings.identity, None);
-        assert!(settings.database.app.is_none() && settings.claim_keys.is_empty());
+        assert_eq!((settings.identity.sign_in, settings.identity.issued_tokens), (None, false));
+        assert!(settings.database.app.is_none() && settings.claim_keys.given.is_none());
+        assert_eq!(settings.claim_keys.secret, "rowgate-claim-keys");
     }
 
     #[test]
@@ -288,6 +290,24 @@ mod tests {
                 .unwrap();
         assert_eq!(settings.http.port, 2);
         assert_eq!(settings.http.allowed_hosts, ["a.example"]);
+        assert_eq!(settings.identity.public_url.as_deref(), Some("https://a.example"));
+    }
+
+    #[test]
+    fn callers_sign_in_one_way_and_never_by_a_header_on_azure() {
+        let of = |text: &str, more: &[(&str, &str)]| {
+            let settings = read(&[&[("ROWGATE_IDENTITY", text)], more].concat()).map_err(|e| e.to_string())?;
+            Ok::<_, String>((settings.identity.sign_in, settings.identity.issued_tokens))
+        };
+        assert_eq!(of("issued-token", &[]), Ok((None, true)));
+        assert_eq!(of("entra, issued-token", &[]), Ok((Some(SignInChoice::Entra), true)));
+        assert_eq!(of("easy-auth", &[]), Ok((Some(SignInChoice::EasyAuth), false)));
+        for wrong in ["", "easy-auth,entra", "trusted-header,easy-auth", "anything"].into_iter().skip(1) {
+            assert!(of(wrong, &[]).is_err(), "{wrong}");
+        }
+        let on_azure = [("WEBSITE_HOSTNAME", "a.azurewebsites.net")];
+        assert!(of("trusted-header", &on_azure).unwrap_err().contains("on Azure anybody could ask as anybody"));
+        assert!(of("easy-auth", &on_azure).is_ok());
     }
 
     #[test]

@@ -26,6 +26,17 @@ impl Reader {
         self.environment.get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
     }
 
+    /// One more problem.
+    pub(super) fn problem(&mut self, what: &str) {
+        self.problems.push(what.to_owned());
+    }
+
+    /// Words separated by commas.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    }
+
     pub(super) fn parsed<T>(&mut self, name: &str, unset: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
         match self.text(name).map(|text| parse(&text)) {
             None => unset,

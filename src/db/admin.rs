@@ -4,7 +4,10 @@
 use std::ops::{Deref, DerefMut};
 
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
+
+use super::tls::{Tls, TlsError};
 
 /// A connection as an administrator, closed when dropped.
 pub struct Admin {
@@ -18,20 +21,35 @@ pub enum AdminError {
     /// No connection.
     #[error("the database can not be reached as its administrator")]
     Connect(#[source] tokio_postgres::Error),
+    /// No protection for it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A statement failed.
     #[error("the database refused a statement of the administrator's")]
     Statement(#[from] tokio_postgres::Error),
 }
 
 impl Admin {
-    /// Connects.
+    /// Connects, without TLS if the server is on this machine and with it otherwise.
     pub async fn connect(config: &Config) -> Result<Self, AdminError> {
-        let (client, connection) = config.connect(NoTls).await.map_err(AdminError::Connect)?;
-        let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the administrator's connection ended");
+        Self::connect_with(config, &Tls::default()).await
+    }
+
+    /// Connects.
+    pub async fn connect_with(config: &Config, tls: &Tls) -> Result<Self, AdminError> {
+        let mut config = config.clone();
+        let (client, connection) = match tls.connector(&config)? {
+            None => {
+                let connected = config.ssl_mode(SslMode::Disable).connect(NoTls).await;
+                let (client, connection) = connected.map_err(AdminError::Connect)?;
+                (client, tokio::spawn(told(connection)))
             }
-        });
+            Some(tls) => {
+                let connected = config.ssl_mode(SslMode::Require).connect(tls).await;
+                let (client, connection) = connected.map_err(AdminError::Connect)?;
+                (client, tokio::spawn(told(connection)))
+            }
+        };
         Ok(Self { client, connection })
     }
 
@@ -73,6 +91,26 @@ impl Admin {
         let row = self.query_one("select format('alter role rowgate_app password %L', $1::text)", &[&verifier]).await?;
         self.batch_execute(row.try_get(0)?).await?;
         Ok(())
+    }
+    /// Lets a managed identity log in as the login role, on Azure Database for PostgreSQL: its object id becomes what
+    /// the role's access token has to name. For an administrator of Entra's.
+    /// <https://learn.microsoft.com/azure/postgresql/security/security-manage-entra-users>
+    pub async fn let_app_identity_log_in(&self, object_id: &str) -> Result<(), AdminError> {
+        let row = self
+            .query_one(
+                "select format('security label for pgaadauth on role rowgate_app is %L',
+                               'aadauth,oid=' || $1::text || ',type=service')",
+                &[&object_id],
+            )
+            .await?;
+        self.batch_execute(row.try_get(0)?).await?;
+        Ok(())
+    }
+}
+
+async fn told(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the administrator's connection ended");
     }
 }
 

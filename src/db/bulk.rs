@@ -101,6 +101,28 @@ impl<'a> BulkLoad<'a> {
         Ok(())
     }
 
+    /// Adds the rows that are missing from a table which is not emptied, because others put rows there too.
+    pub async fn add_missing<const N: usize>(
+        &self,
+        target: &Target,
+        rows: impl Iterator<Item = [Box<dyn ToSql + Sync + Send>; N]>,
+    ) -> Result<(), AdminError> {
+        let columns: Vec<_> = target.columns.iter().map(|(name, _)| *name).collect();
+        let bound: Vec<_> = (1..=N).map(|n| format!("${n}")).collect();
+        let statement = format!(
+            "insert into {} ({}) values ({}) on conflict do nothing",
+            target.table,
+            columns.join(", "),
+            bound.join(", ")
+        );
+        let insert = self.transaction.prepare(&statement).await?;
+        for row in rows {
+            let values: Vec<_> = row.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+            self.transaction.execute(&insert, &values).await?;
+        }
+        Ok(())
+    }
+
     /// Brings back indexes, keys and protection, commits, and lets the planner count the rows.
     pub async fn finish(self) -> Result<(), AdminError> {
         for statement in &self.restore {

@@ -1,22 +1,49 @@
 //! Connections and the pool's rules for them: a call leases one, and settles the lease when its transaction has ended
 //! in a known way. A lease that is dropped in between cancels its query on the server and closes the connection.
 
+use std::error::Error as StdError;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
 use deadpool_postgres::ClientWrapper;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{CancelToken, Config, NoTls};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use super::DbError;
+use super::tls::{Tls, TlsError};
 use super::wire::{Meter, Wire};
+
+/// How long before its password ends a connection is not used any more.
+const BEFORE_THE_END: Duration = Duration::from_secs(60);
+
+/// Where the login role's password comes from when the database URL has none: a vault, or an access token.
+pub trait PasswordSource: Send + Sync {
+    /// A password. `fresh`: the server refused the last one, so a kept one will not do.
+    fn password(&self, fresh: bool) -> BoxFuture<'_, Result<Password, Box<dyn StdError + Send + Sync>>>;
+}
+
+/// A password for one connection.
+pub struct Password {
+    /// Its text, a secret.
+    pub text: String,
+    /// When it ends, if it does.
+    pub until: Option<SystemTime>,
+}
 
 /// Makes and checks connections.
 pub(super) struct ConnectionManager {
     config: Config,
+    tls: Tls,
+    password: Option<Arc<dyn PasswordSource>>,
     connect: Duration,
+    lifetime: Duration,
     allowed: usize,
 }
 
@@ -26,6 +53,7 @@ pub(super) struct Connection {
     meter: Arc<Meter>,
     cancel: CancelToken,
     version: u32,
+    until: Instant,
 }
 
 /// A connection in use by one call.
@@ -44,6 +72,10 @@ pub(super) struct Attempts {
 pub(super) enum ConnectError {
     #[error("no socket to the database")]
     Dial(#[source] std::io::Error),
+    #[error("there is no password for the database")]
+    Password(#[source] Box<dyn StdError + Send + Sync>),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the database refused the connection")]
     Login(#[source] tokio_postgres::Error),
     #[error("connecting to the database took longer than {0:?}")]
@@ -52,44 +84,114 @@ pub(super) enum ConnectError {
     Version(u32),
 }
 
+/// A connection that is logged in.
+struct LoggedIn {
+    client: Client,
+    version: u32,
+    task: JoinHandle<()>,
+}
+
 impl ConnectionManager {
-    /// `allowed`: bytes that the server may send in answer to one call.
-    pub(super) fn new(config: Config, connect: Duration, allowed: usize) -> Self {
-        Self { config, connect, allowed }
+    /// `connect`: how long making a connection may take; `lifetime`: how long it is used for; `allowed`: bytes that the
+    /// server may send in answer to one call.
+    pub(super) fn new(
+        config: Config,
+        tls: Tls,
+        password: Option<Arc<dyn PasswordSource>>,
+        connect: Duration,
+        lifetime: Duration,
+        allowed: usize,
+    ) -> Self {
+        Self { config, tls, password, connect, lifetime, allowed }
     }
 
-    async fn dial(&self) -> Result<Wire, ConnectError> {
+    async fn dial(&self) -> Result<(Wire, String), ConnectError> {
         Wire::dial(&self.config, self.allowed).await.map_err(ConnectError::Dial)
     }
 
+    /// Connects, and once more with a fresh password if the one that was kept is not the right one any more.
     async fn open(&self) -> Result<Connection, ConnectError> {
-        let wire = self.dial().await?;
-        let meter = wire.meter();
-        let (client, connection) = self.config.connect_raw(wire, NoTls).await.map_err(ConnectError::Login)?;
-        let version = connection.parameter("server_version").map(major).unwrap_or_default();
-        let cancel = client.cancel_token();
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // The call that it fails tells the story; here it would be told twice.
-                tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+        match self.open_with(false).await {
+            Err(ConnectError::Login(error)) if self.password.is_some() && is_about_the_password(&error) => {
+                self.open_with(true).await
             }
-        });
+            opened => opened,
+        }
+    }
+
+    async fn open_with(&self, fresh: bool) -> Result<Connection, ConnectError> {
+        let password = async {
+            match &self.password {
+                Some(source) => source.password(fresh).await.map(Some).map_err(ConnectError::Password),
+                None => Ok(None),
+            }
+        };
+        let ((wire, host), password) = tokio::try_join!(self.dial(), password)?;
+        let meter = wire.meter();
+        let mut config = self.config.clone();
+        let mut lifetime = self.lifetime;
+        if let Some(password) = password {
+            config.password(password.text);
+            if let Some(until) = password.until {
+                let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+                lifetime = lifetime.min(left.saturating_sub(BEFORE_THE_END));
+            }
+        }
+        let LoggedIn { client, version, task } = match self.tls.connector(&self.config)? {
+            None => log_in(config.ssl_mode(SslMode::Disable), wire, NoTls).await,
+            Some(mut tls) => {
+                let Ok(tls) = MakeTlsConnect::<Wire>::make_tls_connect(&mut tls, &host);
+                log_in(config.ssl_mode(SslMode::Require), wire, tls).await
+            }
+        }
+        .map_err(ConnectError::Login)?;
         if version < 15 {
             return Err(ConnectError::Version(version));
         }
-        Ok(Connection { client: ClientWrapper::new(client, task), meter, cancel, version })
+        let cancel = client.cancel_token();
+        let until = Instant::now() + lifetime;
+        Ok(Connection { client: ClientWrapper::new(client, task), meter, cancel, version, until })
     }
 
     /// Stops what a connection is doing on the server. Waits no longer than for making a connection.
     async fn stop(&self, cancel: CancelToken) {
         let stopped = timeout(self.connect, async {
-            let wire = self.dial().await?;
-            cancel.cancel_query_raw(wire, NoTls).await.map_err(ConnectError::Login)
+            let (wire, host) = self.dial().await?;
+            let cancelled = match self.tls.connector(&self.config)? {
+                None => cancel.cancel_query_raw(wire, NoTls).await,
+                Some(mut tls) => {
+                    let Ok(tls) = MakeTlsConnect::<Wire>::make_tls_connect(&mut tls, &host);
+                    cancel.cancel_query_raw(wire, tls).await
+                }
+            };
+            cancelled.map_err(ConnectError::Login)
         });
         if let Ok(Err(error)) = stopped.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a statement could not be cancelled");
+            tracing::warn!(error = &error as &dyn StdError, "a statement could not be cancelled");
         }
     }
+}
+
+async fn log_in<T>(config: &Config, wire: Wire, tls: T) -> Result<LoggedIn, tokio_postgres::Error>
+where
+    T: TlsConnect<Wire>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect_raw(wire, tls).await?;
+    let version = connection.parameter("server_version").map(major).unwrap_or_default();
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            // The call that it fails tells the story; here it would be told twice.
+            tracing::debug!(error = &error as &dyn StdError, "connection ended");
+        }
+    });
+    Ok(LoggedIn { client, version, task })
+}
+
+fn is_about_the_password(error: &tokio_postgres::Error) -> bool {
+    [&SqlState::INVALID_PASSWORD, &SqlState::INVALID_AUTHORIZATION_SPECIFICATION]
+        .into_iter()
+        .any(|code| error.code() == Some(code))
 }
 
 /// `18.6 (Debian …)` → 18.
@@ -107,7 +209,10 @@ impl managed::Manager for ConnectionManager {
 
     /// Costs no round trip: every transaction sets all that it relies on.
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
-        if connection.client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+        if connection.client.is_closed() {
+            return Err(RecycleError::message("closed"));
+        }
+        if Instant::now() >= connection.until { Err(RecycleError::message("too old")) } else { Ok(()) }
     }
 }
 
@@ -124,7 +229,7 @@ impl Connection {
 }
 
 impl Deref for Connection {
-    type Target = tokio_postgres::Client;
+    type Target = Client;
 
     fn deref(&self) -> &Self::Target {
         &self.client
@@ -147,8 +252,13 @@ impl Lease {
         self.connection.as_deref().ok_or(DbError::Busy)
     }
 
+    /// Gives back a connection on which nothing was asked.
+    pub(super) fn give_back(mut self) {
+        self.connection = None;
+    }
+
     /// Ends the lease after its work has ended, well or not. `None` asks for another attempt: the connection turned out
-    /// to be dead, as after a restart of the server, and all that runs here only reads.
+    /// to be dead, as after a restart of the server, or the signing key to be replaced; all that runs here only reads.
     pub(super) fn settle<T>(
         mut self,
         outcome: Result<T, DbError>,
@@ -163,6 +273,10 @@ impl Lease {
         self.connection = None;
         match outcome {
             Err(DbError::Lost(_) | DbError::Unavailable(_)) if closed && !attempts.failed => {
+                attempts.failed = true;
+                None
+            }
+            Err(DbError::UnknownKey(_)) if !attempts.failed => {
                 attempts.failed = true;
                 None
             }

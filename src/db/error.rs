@@ -6,6 +6,7 @@ use std::error::Error as StdError;
 use tokio_postgres::error::{DbError as ServerError, ErrorPosition, SqlState};
 
 use super::statement::StatementError;
+use crate::identity::KeysUnavailable;
 
 /// A call that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,15 @@ pub enum DbError {
     /// The caller is proved, but the database does not know it.
     #[error("the database does not know the caller")]
     UnknownCaller,
+    /// The issued token that proved the caller was revoked, or is not of this database.
+    #[error("the token was revoked")]
+    TokenRevoked,
+    /// There are no keys to sign a claim with.
+    #[error(transparent)]
+    Keys(#[from] KeysUnavailable),
+    /// The database does not know the key that signed the claim: it was replaced, or `rowgate migrate` was not run.
+    #[error("the database does not know the key that signed the claim")]
+    UnknownKey(#[source] tokio_postgres::Error),
     /// The database did not accept the claim: keys differ, or clocks do.
     #[error("the database did not accept the claim")]
     Claim(#[source] tokio_postgres::Error),
@@ -87,7 +97,9 @@ impl DbError {
         };
         match code.code() {
             "RG001" => Ok(Self::UnknownCaller),
-            "RG002" | "RG003" | "RG004" => Ok(Self::Claim(error)),
+            "RG002" | "RG003" => Ok(Self::Claim(error)),
+            "RG004" => Ok(Self::UnknownKey(error)),
+            "RG005" => Ok(Self::TokenRevoked),
             // Shut down, starting up, too many connections, out of memory or disk, I/O: classes 08, 53, 57P and 58.
             code if ["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => {
                 Ok(Self::Unavailable(error))

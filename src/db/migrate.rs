@@ -7,7 +7,7 @@ use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
 use super::admin::{Admin, AdminError};
-use crate::identity::ClaimKey;
+use crate::identity::SigningKeys;
 
 /// One step of the schema's history.
 struct Migration {
@@ -21,7 +21,7 @@ macro_rules! migrations {
     };
 }
 
-const CORE: &[Migration] = migrations!["core/0001_roles", "core/0002_caller"];
+const CORE: &[Migration] = migrations!["core/0001_roles", "core/0002_caller", "core/0003_principals"];
 const RETAIL: &[Migration] = migrations!["retail/0001_schema", "retail/0002_policies"];
 
 /// Any number that other programs do not use for their advisory locks: "rowgate" in ASCII.
@@ -85,7 +85,7 @@ impl From<tokio_postgres::Error> for MigrateError {
 pub async fn migrate(
     admin: &mut Admin,
     set: Option<&str>,
-    keys: Option<&[ClaimKey]>,
+    keys: Option<&SigningKeys>,
 ) -> Result<Migrated, MigrateError> {
     let sets: &[&[Migration]] = match set {
         None => &[CORE],
@@ -180,16 +180,18 @@ async fn past(transaction: &Transaction<'_>) -> Result<Vec<(String, String)>, Mi
 }
 
 /// Makes `rowgate.claim_keys` hold these keys and no other.
-async fn accept_keys(transaction: &Transaction<'_>, keys: &[ClaimKey]) -> Result<(), MigrateError> {
+async fn accept_keys(transaction: &Transaction<'_>, keys: &SigningKeys) -> Result<(), MigrateError> {
     transaction.batch_execute("set local role rowgate_owner").await?;
     let ids: Vec<&str> = keys.iter().map(|key| key.id().as_str()).collect();
     transaction.execute("delete from rowgate.claim_keys where key_id <> all ($1)", &[&ids]).await?;
-    for key in keys {
+    for key in keys.iter() {
         let (inner, outer) = key.pads();
         transaction
             .execute(
                 "insert into rowgate.claim_keys (key_id, inner_pad, outer_pad) values ($1, $2, $3)
-                 on conflict (key_id) do update set inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad",
+                 on conflict (key_id) do update set inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad
+                  where (claim_keys.inner_pad, claim_keys.outer_pad)
+                        is distinct from (excluded.inner_pad, excluded.outer_pad)",
                 &[&key.id().as_str(), &inner, &outer],
             )
             .await?;

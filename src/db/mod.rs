@@ -8,41 +8,52 @@ mod error;
 mod facts;
 mod search;
 mod statement;
+mod tls;
 mod value;
 mod wire;
 
 pub mod admin;
 pub mod bulk;
 pub mod migrate;
+pub mod principals;
+pub mod tokens;
 pub mod vectors;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use deadpool::Runtime;
 use deadpool::managed::{Pool, PoolConfig, Timeouts};
+use futures_util::FutureExt;
 
 pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
+pub use connection::{Password, PasswordSource};
 pub use error::{DbError, SqlMistake};
 pub use search::{Found, Search, Target};
 pub use statement::{Statement, StatementError};
+pub use tls::{Tls, TlsError};
 
 use crate::config::{DatabaseSettings, LimitSettings};
 use crate::domain::{ByteLimit, RowLimit, SearchSource, ValueHint};
-use crate::identity::{Caller, ClaimSigner};
+use crate::identity::{Caller, Claim, KeySource, SigningKeys};
 use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
 use search::{SearchSql, models_query};
 use value::UNKNOWN_TYPE;
 
-/// Runs work with a connection from the pool, and once more with another if the first turned out to be dead.
+/// Runs work with the signing keys and a connection from the pool, and once more with another if the first turned out to
+/// be dead or the newest key unknown to the database.
 macro_rules! leased {
-    ($db:ident, |$lease:ident| $work:expr) => {{
+    ($db:ident, |$lease:ident, $keys:ident| $work:expr) => {{
         let mut attempts = Attempts::default();
         loop {
+            let $keys = $db.keys().await?;
             let $lease = Lease::take(&$db.pool).await?;
             let outcome = async { $work }.await;
+            if matches!(outcome, Err(DbError::UnknownKey(_))) {
+                $db.keys.refused();
+            }
             if let Some(outcome) = $lease.settle(outcome, &mut attempts) {
                 break outcome;
             }
@@ -57,7 +68,7 @@ const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
 /// The database, as callers use it.
 pub struct Db {
     pool: Pool<ConnectionManager>,
-    signer: ClaimSigner,
+    keys: Arc<dyn KeySource>,
     opening: Opening,
     result_bytes: ByteLimit,
     facts: RwLock<Option<Arc<ServerFacts>>>,
@@ -74,27 +85,31 @@ pub struct Described {
 }
 
 impl Db {
-    /// Prepares to connect; connects on the first call.
+    /// Prepares to connect; connects on the first call. `password`: where the login role's comes from, if not from
+    /// `config`.
     pub fn new(
         config: tokio_postgres::Config,
         settings: &DatabaseSettings,
         limits: &LimitSettings,
         search_path: &[String],
-        signer: ClaimSigner,
+        keys: Arc<dyn KeySource>,
+        password: Option<Arc<dyn PasswordSource>>,
     ) -> Result<Self, DbError> {
         // Room for a result, and for what a statement sends beyond it before it is cut.
         let allowed = limits.result_bytes.bytes().saturating_mul(4).max(2 * 1024 * 1024);
         let timeouts = Timeouts { wait: Some(settings.pool_wait), create: None, recycle: None };
         let mut pool = PoolConfig::new(settings.pool_size);
         pool.timeouts = timeouts;
-        let pool = Pool::builder(ConnectionManager::new(config, settings.connect, allowed))
+        let tls = Tls::new(&settings.tls);
+        let manager = ConnectionManager::new(config, tls, password, settings.connect, settings.lifetime, allowed);
+        let pool = Pool::builder(manager)
             .config(pool)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| DbError::Unreachable(Box::new(error)))?;
         Ok(Self {
             pool,
-            signer,
+            keys,
             opening: Opening::new(limits.statement, search_path),
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
@@ -104,10 +119,10 @@ impl Db {
 
     /// Runs a caller's statement, after a look at what it says.
     pub async fn query(&self, caller: &Caller, sql: &str, rows: RowLimit) -> Result<Answer, DbError> {
-        leased!(self, |lease| {
+        leased!(self, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             let statement = Statement::check(sql, &facts.volatile)?;
-            self.run(&lease, caller, &facts, &statement, rows).await
+            self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, rows).await
         })
     }
 
@@ -118,24 +133,22 @@ impl Db {
         statement: &Statement,
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
-        leased!(self, |lease| {
+        leased!(self, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
-            self.run(&lease, caller, &facts, statement, rows).await
+            self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, statement, rows).await
         })
     }
 
     async fn run(
         &self,
         lease: &Lease,
-        caller: &Caller,
+        claim: &Claim,
         facts: &ServerFacts,
         statement: &Statement,
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
-        let claim = self.signer.sign(caller);
         let connection = lease.connection()?;
-        let answer =
-            run_statement(connection, &self.opening, &claim, facts, statement, rows, self.result_bytes).await?;
+        let answer = run_statement(connection, &self.opening, claim, facts, statement, rows, self.result_bytes).await?;
         if answer.columns.iter().any(|column| column.type_name == UNKNOWN_TYPE) {
             // A type that was made after the facts were read: the next call reads them again.
             write(&self.facts, None);
@@ -151,13 +164,16 @@ impl Db {
         hints: &[ValueHint],
         wanted: impl Fn(&Catalog) -> Vec<String> + Send + Sync,
     ) -> Result<Described, DbError> {
-        leased!(self, |lease| self.describe_on(&lease, caller, hints, &wanted).await)
+        leased!(self, |lease, keys| {
+            let sign = || Claim::sign(keys.newest(), caller);
+            self.describe_on(&lease, &sign, hints, &wanted).await
+        })
     }
 
     async fn describe_on(
         &self,
         lease: &Lease,
-        caller: &Caller,
+        sign: &(dyn Fn() -> Claim + Send + Sync),
         hints: &[ValueHint],
         wanted: &(dyn Fn(&Catalog) -> Vec<String> + Send + Sync),
     ) -> Result<Described, DbError> {
@@ -167,15 +183,14 @@ impl Db {
         for last in [false, true] {
             let catalog = match known.take() {
                 Some(catalog) => catalog,
-                None => self.read_catalog(connection, caller).await?,
+                None => self.read_catalog(connection, &sign()).await?,
             };
             let names = wanted(&catalog);
             let tables: Vec<&Table> = names.iter().filter_map(|name| catalog.find(name)).collect();
             let (values, mut queries): (Vec<_>, Vec<_>) = KnownValues::wanted(&tables, hints).into_iter().unzip();
             queries.insert(0, Catalog::version_query());
 
-            let claim = self.signer.sign(caller);
-            let mut answers = run_queries(connection, &self.opening, &claim, &queries).await?.into_iter();
+            let mut answers = run_queries(connection, &self.opening, &sign(), &queries).await?.into_iter();
             let version = answers.next().unwrap_or(Err(DbError::Shape("no version")))?;
             if Catalog::read_version(&version)? == catalog.version() || last {
                 let values = values.into_iter().zip(answers).map(|(values, rows)| values.read(&rows?));
@@ -185,9 +200,8 @@ impl Db {
         Err(DbError::Shape("the catalog has no version"))
     }
 
-    async fn read_catalog(&self, connection: &Connection, caller: &Caller) -> Result<Arc<Catalog>, DbError> {
-        let claim = self.signer.sign(caller);
-        let answers = run_queries(connection, &self.opening, &claim, &Catalog::queries()).await?;
+    async fn read_catalog(&self, connection: &Connection, claim: &Claim) -> Result<Arc<Catalog>, DbError> {
+        let answers = run_queries(connection, &self.opening, claim, &Catalog::queries()).await?;
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         let answers = answers.try_into().map_err(|_| DbError::Shape("as many answers as queries"))?;
         let catalog = Arc::new(Catalog::read(answers)?);
@@ -197,11 +211,11 @@ impl Db {
 
     /// Finds rows, the nearest first and those of a code that was typed before them. One round trip.
     pub async fn search(&self, caller: &Caller, search: &Search<'_>) -> Result<Vec<Found>, DbError> {
-        leased!(self, |lease| {
+        leased!(self, |lease, keys| {
             let connection = lease.connection()?;
             let facts = self.facts(connection).await?;
             let sql = SearchSql::of(search, &facts)?;
-            let claim = self.signer.sign(caller);
+            let claim = Claim::sign(keys.newest(), caller);
             let answers = run_queries(connection, &self.opening, &claim, &sql.queries()).await?;
             let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
             answers.last().into_iter().flatten().map(Found::read).collect()
@@ -210,8 +224,8 @@ impl Db {
 
     /// The models that have vectors, and how many each.
     pub async fn search_models(&self, caller: &Caller, source: &SearchSource) -> Result<Vec<(String, i64)>, DbError> {
-        leased!(self, |lease| {
-            let claim = self.signer.sign(caller);
+        leased!(self, |lease, keys| {
+            let claim = Claim::sign(keys.newest(), caller);
             let queries = [models_query(source)];
             let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
             let rows = answers.pop().unwrap_or(Err(DbError::Shape("no models")))?;
@@ -222,7 +236,7 @@ impl Db {
 
     /// Whether the database answers and knows the reader role. Says nothing of any caller's data.
     pub async fn check_ready(&self) -> Result<(), DbError> {
-        leased!(self, |lease| {
+        leased!(self, |lease, _keys| {
             let rows = lease.connection()?.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
             match rows.first().map(|row| row.try_get(0)) {
                 Some(Ok(true)) => Ok(()),
@@ -241,6 +255,23 @@ impl Db {
                 Ok(facts)
             }
         }
+    }
+
+    /// The keys that sign claims. Where they have to be fetched first, the first connection is made meanwhile; nobody
+    /// holds one while waiting.
+    async fn keys(&self) -> Result<Arc<SigningKeys>, DbError> {
+        let mut fetching = self.keys.keys();
+        if let Some(keys) = (&mut fetching).now_or_never() {
+            return Ok(keys?);
+        }
+        let connecting = async {
+            if self.pool.status().size == 0 {
+                Lease::take(&self.pool).await?.give_back();
+            }
+            Ok::<_, DbError>(())
+        };
+        let (keys, ()) = tokio::try_join!(async { Ok(fetching.await?) }, connecting)?;
+        Ok(keys)
     }
 
     /// Closes all connections.

@@ -41,8 +41,8 @@ impl Meter {
 }
 
 impl Wire {
-    /// Connects to the first of the configured hosts that answers. `allowed` is in bytes.
-    pub(super) async fn dial(config: &tokio_postgres::Config, allowed: usize) -> io::Result<Self> {
+    /// Connects to the first of the configured hosts that answers, and says which. `allowed` is in bytes.
+    pub(super) async fn dial(config: &tokio_postgres::Config, allowed: usize) -> io::Result<(Self, String)> {
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the database URL names no host");
         for (n, host) in config.get_hosts().iter().enumerate() {
             let ports = config.get_ports();
@@ -50,7 +50,12 @@ impl Wire {
             match Self::dial_host(host, port).await {
                 Ok(socket) => {
                     let meter = Meter { received: 0.into(), allowed, exceeded: false.into() };
-                    return Ok(Self { socket, meter: Arc::new(meter) });
+                    let name = match host {
+                        Host::Tcp(name) => name.clone(),
+                        #[cfg(unix)]
+                        Host::Unix(_) => "localhost".to_owned(),
+                    };
+                    return Ok((Self { socket, meter: Arc::new(meter) }, name));
                 }
                 Err(error) => failure = error,
             }

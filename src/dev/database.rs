@@ -10,7 +10,8 @@ use tokio_postgres::Config;
 
 use super::cluster::{Cluster, ClusterError, Durability, make_folder, write_private};
 use super::wheel::at;
-use super::{ClaimKey, DevError};
+use super::{DevError, SigningKey};
+use crate::db::Tls;
 use crate::db::admin::{Admin, AdminError};
 
 const ADMINISTRATOR: &str = "rowgate_admin";
@@ -27,6 +28,7 @@ pub struct Secrets {
 /// How to reach a database as its administrator and as the login role.
 pub struct DevDatabase {
     administrator: Config,
+    tls: Tls,
     /// Of `rowgate_app`.
     pub app_password: String,
     /// What signs claims, `<id>:<base64>`.
@@ -40,7 +42,7 @@ impl Secrets {
             superuser: password()?,
             administrator: password()?,
             app: password()?,
-            claim_key: ClaimKey::generate("dev").map_err(DevError::Random)?,
+            claim_key: SigningKey::generate("dev").map_err(DevError::Random)?,
         })
     }
 
@@ -72,20 +74,21 @@ impl DevDatabase {
         Admin::connect(&cluster.superuser(name)).await?.create_vector_extension().await?;
         Ok(Self {
             administrator: cluster.login(ADMINISTRATOR, &secrets.administrator, name),
+            tls: Tls::default(),
             app_password: secrets.app.clone(),
             claim_key: secrets.claim_key.clone(),
         })
     }
 
     /// The database of a server that is not ours.
-    pub(super) fn of_another(administrator: Config) -> Result<Self, DevError> {
+    pub(super) fn of_another(administrator: Config, tls: Tls) -> Result<Self, DevError> {
         let Secrets { app, claim_key, .. } = Secrets::generate()?;
-        Ok(Self { administrator, app_password: app, claim_key })
+        Ok(Self { administrator, tls, app_password: app, claim_key })
     }
 
     /// A connection as the administrator.
     pub async fn admin(&self) -> Result<Admin, AdminError> {
-        Admin::connect(&self.administrator).await
+        Admin::connect_with(&self.administrator, &self.tls).await
     }
 
     /// How the request path connects: the same server and database, as `rowgate_app`.

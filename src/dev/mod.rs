@@ -15,12 +15,13 @@ pub use cluster::{Cluster, ClusterError, Durability, cache_folder, make_folder};
 pub use database::{DevDatabase, Secrets};
 pub use wheel::{WheelError, minilm, postgres};
 
-use crate::app::{self, App, AppError};
-use crate::config::{EmbedderChoice, Settings};
+use crate::app::{self, App, AppError, Azure};
+use crate::config::{EmbedderChoice, Settings, SignInChoice};
+use crate::db::Tls;
 use crate::db::admin::AdminError;
 use crate::db::migrate::{MigrateError, migrate};
 use crate::http::{ListenError, MCP_PATH};
-use crate::identity::{ClaimKey, ClaimKeyError, DEVELOPMENT_HEADER, Verifier};
+use crate::identity::{DEVELOPMENT_HEADER, SigningKey, SigningKeyError, SigningKeys};
 use crate::indexing::{self, IndexingError};
 use crate::retail::{self, SampleError, Scale, SeedError, Seeded};
 
@@ -76,7 +77,7 @@ pub enum DevError {
     Random(#[source] rand::rngs::SysError),
     /// A key.
     #[error(transparent)]
-    Key(#[from] ClaimKeyError),
+    Key(#[from] SigningKeyError),
     /// The server.
     #[error(transparent)]
     App(#[from] AppError),
@@ -98,7 +99,7 @@ pub async fn run(
     if let Some(port) = options.port {
         settings.http.port = port;
     }
-    settings.identity = Some(Verifier::TrustedHeader);
+    settings.identity.sign_in = Some(SignInChoice::TrustedHeader);
     // Pages of this machine, such as a protocol inspector.
     settings
         .http
@@ -110,8 +111,9 @@ pub async fn run(
     };
     let profile = app::profile(&settings, retail::PROFILE)?;
     let question = profile.first_question.clone();
-    let embedder = app::embedder(&settings, &profile)?;
-    let app = App::build(settings, profile, embedder)?;
+    let azure = Azure::new(&settings);
+    let embedder = app::embedder(&settings, &profile, &azure)?;
+    let app = App::build(settings, profile, embedder, &azure)?;
     let listener = app.listen().await?;
     greet(&format!("http://{}{MCP_PATH}", listener.address()), &prepared, &question, started)?;
     app.serve(listener, end).await;
@@ -138,7 +140,10 @@ async fn prepare(
                 return Err(DevError::ResetOfAnother);
             }
             let about = "the server of ROWGATE_ADMIN_DATABASE_URL".to_owned();
-            (DevDatabase::of_another(admin)?, Prepared { about, _cluster: None, _lock: None })
+            (
+                DevDatabase::of_another(admin, Tls::new(&settings.database.tls))?,
+                Prepared { about, _cluster: None, _lock: None },
+            )
         }
         None => {
             let cache = cache_folder(settings.cache.folder.as_deref(), settings.cache.users.as_deref());
@@ -155,10 +160,9 @@ async fn prepare(
             (database, Prepared { about, _cluster: Some(cluster), _lock: Some(lock) })
         }
     };
-    let keys = if settings.claim_keys.is_empty() {
-        ClaimKey::parse_list(&database.claim_key)?
-    } else {
-        settings.claim_keys.clone()
+    let keys = match settings.claim_keys.given.clone() {
+        Some(given) => given,
+        None => SigningKeys::parse(&database.claim_key)?,
     };
     let mut admin = database.admin().await?;
     migrate(&mut admin, Some("retail"), Some(&keys)).await?;
@@ -172,13 +176,13 @@ async fn prepare(
     settings.embedding.embedder.get_or_insert(EmbedderChoice::Local);
     *settings = with_local_model(settings.clone()).await?;
     let profile = app::profile(settings, retail::PROFILE)?;
-    if let Some(embedder) = app::embedder(settings, &profile)? {
+    if let Some(embedder) = app::embedder(settings, &profile, &Azure::new(settings))? {
         let progress = bar("embedding");
         let indexed = indexing::index_for(&mut admin, &profile, &*embedder, false, &progress).await;
         progress.finish_and_clear();
         indexed?;
     }
-    settings.claim_keys = keys;
+    settings.claim_keys.given = Some(keys);
     settings.database.app = Some(database.app());
     Ok(prepared)
 }

@@ -12,6 +12,10 @@ pub struct Principal(String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId(String);
 
+/// Which issued token: 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenId(String);
+
 /// Why a text is no id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdError {
@@ -21,6 +25,9 @@ pub enum IdError {
     /// The text is no key id.
     #[error("a key id has 1 to 32 characters: letters, digits, `_` or `-`")]
     KeyId,
+    /// The text is no token id.
+    #[error("the id of a token has 16 hexadecimal digits; `rowgate token list` shows it")]
+    TokenId,
 }
 
 impl Principal {
@@ -53,6 +60,19 @@ impl KeyId {
     }
 
     /// The text, as it stands in the claim and in `rowgate.claim_keys`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TokenId {
+    /// Reads a token's id from text that is not trusted yet.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let fits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if fits { Ok(Self(text.to_owned())) } else { Err(IdError::TokenId) }
+    }
+
+    /// The text, as it stands in the claim and in `rowgate.tokens`.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -6,7 +6,7 @@ mod limits;
 mod profile;
 mod search;
 
-pub use ids::{IdError, KeyId, Principal};
+pub use ids::{IdError, KeyId, Principal, TokenId};
 pub use limits::{ByteLimit, LimitError, RowLimit};
 pub use profile::{Profile, ProfileError, PromptProfile, ToolProfile, ValueHint};
 pub use search::{

@@ -50,11 +50,13 @@ pub struct AzureOpenAiSettings {
 pub enum Credential {
     /// The resource's key.
     Key(String),
+    /// The resource's key, from where it is kept.
+    KeyFrom(Arc<dyn TokenSource>),
     /// A token of the identity that this program runs as.
     Token(Arc<dyn TokenSource>),
 }
 
-/// Where access tokens come from. It may keep them.
+/// Where access tokens come from, or a key that is treated as one. It may keep them.
 pub trait TokenSource: Send + Sync {
     /// A token. `fresh`: the service refused the last one, so a kept one will not do.
     fn token(&self, fresh: bool) -> BoxFuture<'_, Result<String, Box<dyn StdError + Send + Sync>>>;
@@ -94,14 +96,14 @@ impl AzureOpenAi {
     /// The client, made when it is first needed: it reads all certificates of the system.
     async fn client(&self) -> Result<&Client, EmbeddingError> {
         let build = || async {
-            Client::builder()
+            let client = Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT)
-                // A redirect would take the key to another host, and a proxy is for config.rs to name.
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .build()
-                .map_err(wire::broken)
+                // A redirect would take the key to another host.
+                .redirect(redirect::Policy::none());
+            // What stays on this machine is for no proxy of the environment to carry, or to read.
+            let client = if self.url.scheme() == "http" { client.no_proxy() } else { client };
+            client.build().map_err(wire::broken)
         };
         self.client.get_or_try_init(build).await
     }
@@ -110,7 +112,7 @@ impl AzureOpenAi {
     async fn call(&self, texts: &[String], deadline: Instant) -> Result<Embedded, EmbeddingError> {
         let client = self.client().await?;
         let mut proof = self.credential.prove(false).await?;
-        let mut renewed = !matches!(self.credential, Credential::Token(_));
+        let mut renewed = matches!(self.credential, Credential::Key(_));
         let mut failed = 0;
         loop {
             let attempt = timeout(self.settings.attempt_timeout, self.attempt(client, texts, &proof));
@@ -174,6 +176,9 @@ impl Credential {
     async fn prove(&self, fresh: bool) -> Result<Proof, EmbeddingError> {
         let (name, prefix, secret) = match self {
             Self::Key(key) => (HeaderName::from_static("api-key"), "", key.clone()),
+            Self::KeyFrom(source) => {
+                (HeaderName::from_static("api-key"), "", source.token(fresh).await.map_err(EmbeddingError::Credential)?)
+            }
             Self::Token(source) => {
                 (AUTHORIZATION, "Bearer ", source.token(fresh).await.map_err(EmbeddingError::Credential)?)
             }
@@ -187,7 +192,7 @@ impl Credential {
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Self::Key(_)) { "Key(…)" } else { "Token(…)" })
+        f.write_str(if matches!(self, Self::Token(_)) { "Token(…)" } else { "Key(…)" })
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) async fn database(State(server): State<McpServer>) -> Response {
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
             let problem = match error {
+                DbError::Keys(_) => "The secrets can not be fetched.",
                 DbError::Unreachable(_) | DbError::Lost(_) => "The database can not be reached.",
                 DbError::Busy => "All connections to the database are in use.",
                 DbError::Unavailable(_) => "The database does not accept work now.",

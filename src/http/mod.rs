@@ -21,9 +21,10 @@ use tower_http::timeout::TimeoutLayer;
 
 pub use listen::{ListenError, Listener};
 
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, IdentitySettings};
 use crate::identity::Verifier;
 use crate::mcp::McpServer;
+use auth::{Door, METADATA_PATH};
 
 /// Where MCP is served.
 pub const MCP_PATH: &str = "/mcp";
@@ -35,7 +36,13 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const TRANSFER: Duration = Duration::from_secs(15);
 
 /// All that answers. `call`: the longest that a call may take.
-pub fn router(settings: &HttpSettings, verifier: Verifier, server: McpServer, call: Duration) -> Router {
+pub fn router(
+    settings: &HttpSettings,
+    identity: &IdentitySettings,
+    verifier: Verifier,
+    server: McpServer,
+    call: Duration,
+) -> Router {
     let hosts = LOOPBACK.into_iter().map(str::to_owned).chain(settings.allowed_hosts.iter().cloned());
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -48,10 +55,15 @@ pub fn router(settings: &HttpSettings, verifier: Verifier, server: McpServer, ca
     let mcp =
         StreamableHttpService::new(move || Ok(for_each.clone()), Arc::new(NeverSessionManager::default()), config);
 
+    let door = Arc::new(Door::new(verifier, identity));
+    let metadata = get(auth::metadata).with_state(Arc::clone(&door));
+
     Router::new()
         .route_service(MCP_PATH, mcp)
         .layer(middleware::from_fn(malformed::answer_as_json_rpc))
-        .layer(middleware::from_fn_with_state(verifier, auth::prove_caller))
+        .layer(middleware::from_fn_with_state(door, auth::prove_caller))
+        .route(METADATA_PATH, metadata.clone())
+        .route(&format!("{METADATA_PATH}{MCP_PATH}"), metadata)
         .route("/", get(landing::landing))
         .route("/healthz", get(health::process))
         .route("/readyz", get(health::database).with_state(server))

@@ -1,10 +1,18 @@
 //! Who is asking ([`Caller`]), how that was proved ([`Verifier`]), and how the database is told so that SQL can not
-//! forge it ([`ClaimSigner`]). Touches no network and no database.
+//! forge it ([`Claim`]). Touches no database, and no network but for Entra's signing keys.
 
 mod caller;
 mod claim;
+mod easy_auth;
+mod entra;
+mod issued;
+mod signing_key;
 mod verify;
 
 pub use caller::Caller;
-pub use claim::{Claim, ClaimKey, ClaimKeyError, ClaimSigner};
-pub use verify::{DEVELOPMENT_HEADER, Refusal, Verifier};
+pub use claim::Claim;
+pub use easy_auth::PlatformRefusal;
+pub use entra::{EntraRefusal, EntraSettings, EntraSettingsError, EntraVerifier};
+pub use issued::{IssueError, IssuedToken, TokenRefusal};
+pub use signing_key::{KeySource, KeysUnavailable, SigningKey, SigningKeyError, SigningKeys};
+pub use verify::{Challenge, DEVELOPMENT_HEADER, Refusal, SignIn, Verifier};

@@ -1,11 +1,17 @@
 //! What a client is told when a call does not work: one of our own sentences, with what to do. The chain of causes goes
 //! to the log, once, and only where it is ours to mend. PostgreSQL's words are passed on for the caller's own SQL only.
 
+use std::time::Duration;
+
 use rmcp::model::{CallToolResult, ContentBlock};
 
 use crate::db::{Catalog, DbError, SqlMistake};
 use crate::domain::LimitError;
-use crate::identity::Refusal;
+use crate::identity::{Challenge, Refusal};
+
+/// When to try again after a moment's crowd, and after the database was away.
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(3);
 
 const NOT_SUPPORTED: &str = "0A000";
 const SYNTAX_ERROR: &str = "42601";
@@ -88,7 +94,9 @@ impl ToolError {
                 DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_) => {
                     "The database can not be reached right now. Try again in a few seconds."
                 }
-                DbError::Claim(_) => {
+                DbError::Keys(_) => "The server can not get at its secrets right now. Try again in a few seconds.",
+                DbError::TokenRevoked => "The token was revoked, or this database never knew it: ask for a new one.",
+                DbError::Claim(_) | DbError::UnknownKey(_) => {
                     "The server could not prove the caller to the database; its operator has to look at the log."
                 }
                 DbError::Refused(_) | DbError::Statement(_) | DbError::Internal(_) | DbError::Shape(_) => {
@@ -107,11 +115,28 @@ impl ToolError {
         }
     }
 
+    /// What HTTP says of it, where that is more than that the call was answered: a client, or what stands before this
+    /// server, may try again by itself.
+    pub(super) fn challenge(&self) -> Option<Challenge> {
+        match self {
+            Self::Db(DbError::Keys(unavailable)) => Some(Challenge::TryAgain(unavailable.retry_after)),
+            Self::Db(DbError::Busy) => Some(Challenge::TryAgain(SOON)),
+            Self::Db(DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_)) => {
+                Some(Challenge::TryAgain(LATER))
+            }
+            Self::Db(DbError::TokenRevoked) => Some(Challenge::InvalidToken),
+            _ => None,
+        }
+    }
+
     /// Logs what is ours to mend; what the caller can mend is an ordinary outcome.
     pub(super) fn log(&self, tool: &str) {
         let error = self as &dyn std::error::Error;
         match self {
-            Self::Db(DbError::UnknownCaller | DbError::TimedOut | DbError::Busy) | Self::Deadline(_) => {
+            Self::Db(
+                DbError::UnknownCaller | DbError::TokenRevoked | DbError::TimedOut | DbError::Busy | DbError::Keys(_),
+            )
+            | Self::Deadline(_) => {
                 tracing::warn!(tool, error, "call failed");
             }
             Self::Db(_) | Self::Result(_) => tracing::error!(tool, error, "call failed"),

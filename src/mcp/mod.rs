@@ -7,6 +7,7 @@ mod prompts;
 mod resources;
 mod schema_text;
 mod search;
+mod status;
 mod tools;
 
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::json;
+
+pub use status::CallStatus;
 
 use crate::config::LimitSettings;
 use crate::db::Db;

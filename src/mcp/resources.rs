@@ -9,7 +9,7 @@ use rmcp::service::RequestContext;
 use serde_json::json;
 
 use super::error::ToolError;
-use super::{McpServer, caller, schema_text};
+use super::{McpServer, caller, schema_text, status};
 use crate::db::{Catalog, Described};
 
 const TEMPLATE: &str = "schema://{schema}/{table}";
@@ -90,6 +90,9 @@ async fn describe(
     described.unwrap_or(Err(crate::db::DbError::TimedOut)).map_err(|error| {
         let error = ToolError::from(error);
         error.log("resources");
+        if let Some(challenge) = error.challenge() {
+            status::say(context, challenge);
+        }
         ErrorData::internal_error(error.tell(), None)
     })
 }

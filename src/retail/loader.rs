@@ -79,31 +79,19 @@ pub async fn seed(admin: &mut Admin, scale: Scale, reset: bool, progress: &Progr
     let stores = &catalogue.stores;
     let ids = || 1_i32..;
 
-    let targets = [
-        &TENANTS,
-        &PRINCIPALS,
-        &PRINCIPAL_STORES,
-        &STORES,
-        &CATEGORIES,
-        &TYPES,
-        &PRODUCTS,
-        &CUSTOMERS,
-        &INVENTORY,
-        &ORDERS,
-        &ITEMS,
-    ];
+    let targets = [&STORES, &CATEGORIES, &TYPES, &PRODUCTS, &CUSTOMERS, &INVENTORY, &ORDERS, &ITEMS];
     let tables: Vec<_> = targets.iter().map(|target| target.table).chain(EMPTIED.iter().copied()).collect();
     let load = BulkLoad::begin(admin, &tables).await?;
     progress.set_length((data.customers.len() + data.inventory.len() + data.orders.len() + data.items.len()) as u64);
     let each = |rows| progress.inc(rows);
 
-    load.copy(&TENANTS, ids().zip(stores).map(|(id, _)| row![id]), |_| {}).await?;
+    load.add_missing(&TENANTS, ids().zip(stores).map(|(id, _)| row![id])).await?;
     let head_office = &catalogue.head_office;
     let principals = std::iter::once((&head_office.principal, &head_office.name, true))
         .chain(stores.iter().map(|store| (&store.principal, &store.name, false)));
-    load.copy(&PRINCIPALS, principals.map(|(id, name, all)| row![id.clone(), name.clone(), all]), |_| {}).await?;
+    load.add_missing(&PRINCIPALS, principals.map(|(id, name, all)| row![id.clone(), name.clone(), all])).await?;
     let seen = ids().zip(stores).map(|(id, store)| row![store.principal.clone(), id]);
-    load.copy(&PRINCIPAL_STORES, seen, |_| {}).await?;
+    load.add_missing(&PRINCIPAL_STORES, seen).await?;
 
     let rows = ids().zip(stores).map(|(id, store)| row![id, store.name.clone(), store.is_online]);
     load.copy(&STORES, rows, |_| {}).await?;

@@ -66,7 +66,7 @@ async fn migrate_seed_and_serve_work_from_the_environment_alone() {
     superuser.create_vector_extension().await.unwrap();
     let admin = url_of(&cluster().cluster.superuser(&database.name), "postgres", &database.name);
     let app = url_of(&database.app(), "rowgate_app", &database.name);
-    let key = rowgate::identity::ClaimKey::generate("k1").unwrap();
+    let key = rowgate::identity::SigningKey::generate("k1").unwrap();
 
     let output = rowgate()
         .arg("migrate")
@@ -76,7 +76,7 @@ async fn migrate_seed_and_serve_work_from_the_environment_alone() {
         .unwrap();
     assert!(output.status.success(), "{}", told(&output));
     assert!(
-        told(&output).contains("4 migrations, 4 of them new") && told(&output).contains("1 claim keys accepted"),
+        told(&output).contains("5 migrations, 5 of them new") && told(&output).contains("1 claim keys accepted"),
         "{}",
         told(&output)
     );

@@ -1,12 +1,13 @@
 //! The caller can not be forged, neither from the statement nor with another claim, and a statement leaves nothing
 //! behind for the next one. All with the courtesy check switched off: this is what PostgreSQL holds by itself.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
-use rowgate::db::{DbError, Statement};
+use rowgate::db::{Db, DbError, Statement};
 use rowgate::domain::RowLimit;
-use rowgate::identity::{ClaimKey, ClaimSigner};
+use rowgate::identity::{Caller, Claim, SigningKey, SigningKeys};
 use serde_json::json;
 use tokio_postgres::NoTls;
 
@@ -14,8 +15,8 @@ use crate::support::{HEAD_OFFICE, KIRKLAND, NOBODY, SEATTLE, TestDatabase, calle
 
 const COUNT: &str = "select count(*) from retail.orders";
 
-fn signer() -> ClaimSigner {
-    ClaimSigner::new(&cluster().keys).unwrap()
+fn sign(caller: &Caller) -> Claim {
+    Claim::sign(cluster().keys.newest(), caller)
 }
 
 /// How many orders a transaction with this claim sees, as the login role turned reader; or the error's code.
@@ -34,83 +35,85 @@ async fn orders_with(database: &TestDatabase, claim: &str) -> Result<i64, String
 async fn only_a_claim_that_is_signed_known_and_current_counts() {
     let database = TestDatabase::create().await;
     let seattle = caller(SEATTLE);
-    let good = signer().sign(&seattle);
+    let good = sign(&seattle);
     let good = good.expose();
     let own = orders_with(&database, good).await.unwrap();
     assert!(own > 100);
-    let all = orders_with(&database, signer().sign(&caller(HEAD_OFFICE)).expose()).await.unwrap();
+    let all = orders_with(&database, sign(&caller(HEAD_OFFICE)).expose()).await.unwrap();
     assert!(all > own);
 
     let code = async |claim: &str| orders_with(&database, claim).await.unwrap_err();
     // Another caller's id under one's own signature, a longer life, another nonce, another version or key.
-    for (from, to) in [(SEATTLE, HEAD_OFFICE), ("v1.", "v2."), ("v1.dev.", "v1..")] {
+    for (from, to) in [(SEATTLE, HEAD_OFFICE), ("v2.", "v1."), ("v2.dev.", "v2..")] {
         let forged = good.replacen(from, to, 1);
         assert_ne!(forged, good);
-        let expected = if to == "v1.." { "RG004" } else { "RG002" };
+        let expected = if to == "v2.." { "RG004" } else { "RG002" };
         assert_eq!(code(&forged).await, expected, "{to}");
     }
     let parts: Vec<&str> = good.split('.').collect();
-    for part in [3, 4, 5] {
+    for part in [3, 4, 5, 6] {
         let mut forged: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
         let last = forged[part].pop().unwrap();
         forged[part].push(if last == '1' { '2' } else { '1' });
         assert_eq!(code(&forged.join(".")).await, "RG002", "part {part}");
     }
     // No claim, half a claim, garbage, and a signature in other dress.
-    let upper = format!("{}.{}", parts[..5].join("."), parts[5].to_uppercase());
+    let upper = format!("{}.{}", parts[..6].join("."), parts[6].to_uppercase());
     for claim in [
         "",
         ".",
-        ".....",
-        "v1.dev.....",
+        "......",
+        "v2.dev......",
         &good[..good.len() - 1],
         &format!("{good}0"),
         &format!("{good}."),
         &upper,
-        "ä.ö.ü.ß.é.€",
+        "ä.ö.ü.ß.é.ñ.€",
     ] {
         assert!(["RG002", "RG004"].contains(&code(claim).await.as_str()), "{claim}");
     }
     // The right shape under a key that the database does not have, and under its key's id with another secret.
     for id in ["other", "dev"] {
         let key =
-            ClaimKey::parse(&format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode([9; 32]))).unwrap();
-        let forged = ClaimSigner::new(&[key]).unwrap().sign(&seattle);
+            SigningKey::parse(&format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode([9; 32]))).unwrap();
+        let forged = Claim::sign(&key, &seattle);
         assert_eq!(code(forged.expose()).await, if id == "dev" { "RG002" } else { "RG004" });
     }
-    assert_eq!(code(signer().sign(&caller(NOBODY)).expose()).await, "RG001");
+    assert_eq!(code(sign(&caller(NOBODY)).expose()).await, "RG001");
 }
 
 #[tokio::test]
 async fn a_claim_ends_and_can_not_be_replayed_after_its_end() {
     let database = TestDatabase::create().await;
-    let claim = signer().sign_until(&caller(SEATTLE), SystemTime::now() + Duration::from_secs(2));
+    let claim =
+        Claim::sign_until(cluster().keys.newest(), &caller(SEATTLE), SystemTime::now() + Duration::from_secs(2));
     assert!(orders_with(&database, claim.expose()).await.is_ok());
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(orders_with(&database, claim.expose()).await.unwrap_err(), "RG003");
-    let past = signer().sign_until(&caller(SEATTLE), SystemTime::UNIX_EPOCH);
+    let past = Claim::sign_until(cluster().keys.newest(), &caller(SEATTLE), SystemTime::UNIX_EPOCH);
     assert_eq!(orders_with(&database, past.expose()).await.unwrap_err(), "RG003");
 }
 
 #[tokio::test]
 async fn two_keys_overlap_while_they_rotate() {
     let database = TestDatabase::create().await;
-    let new = ClaimKey::parse(&ClaimKey::generate("next").unwrap()).unwrap();
-    let both = [new.clone(), cluster().keys[0].clone()];
-    let accept = async |keys: &[ClaimKey]| {
+    let new = SigningKey::generate("next").unwrap();
+    let both = SigningKeys::parse(&format!("{new},{}", cluster().key_text)).unwrap();
+    let [new, old]: [&SigningKey; 2] = both.iter().collect::<Vec<_>>().try_into().unwrap();
+    let only = SigningKeys::parse(&SigningKey::generate("other").unwrap()).unwrap();
+    let accept = async |keys: &SigningKeys| {
         let mut superuser = database.superuser().await;
         rowgate::db::migrate::migrate(&mut superuser, Some("retail"), Some(keys)).await.unwrap();
     };
-    let with = async |key: &ClaimKey| {
-        let claim = ClaimSigner::new(std::slice::from_ref(key)).unwrap().sign(&caller(SEATTLE));
-        orders_with(&database, claim.expose()).await
-    };
-    assert_eq!(with(&new).await.unwrap_err(), "RG004");
+    let with = async |key: &SigningKey| orders_with(&database, Claim::sign(key, &caller(SEATTLE)).expose()).await;
+    assert_eq!(with(new).await.unwrap_err(), "RG004");
     accept(&both).await;
-    assert_eq!(with(&new).await.unwrap(), with(&both[1]).await.unwrap());
-    accept(&both[..1]).await;
-    assert!(with(&new).await.is_ok());
-    assert_eq!(with(&both[1]).await.unwrap_err(), "RG004");
+    assert_eq!(with(new).await.unwrap(), with(old).await.unwrap());
+    accept(&only).await;
+    assert!(with(only.newest()).await.is_ok());
+    for retired in [new, old] {
+        assert_eq!(with(retired).await.unwrap_err(), "RG004");
+    }
 }
 
 #[tokio::test]
@@ -124,9 +127,9 @@ async fn a_statement_can_lose_rows_but_never_win_any() {
     assert!(kirkland[0][0].as_i64() < own[0][0].as_i64());
 
     // The claim of Kirkland's own, as if it had leaked to it by `current_setting`, and unsigned ones.
-    let leaked = signer().sign(&caller(KIRKLAND));
-    let office = format!("v1.dev.{HEAD_OFFICE}.99999999999.00.{}", "0".repeat(64));
-    for claim in [office.as_str(), "", "v1", leaked.expose()] {
+    let leaked = sign(&caller(KIRKLAND));
+    let office = format!("v2.dev.{HEAD_OFFICE}.-.99999999999.00.{}", "0".repeat(64));
+    for claim in [office.as_str(), "", "v2", leaked.expose()] {
         for local in ["true", "false"] {
             let set = format!("set_config('rowgate.claim', '{claim}', {local})");
             for sql in [
@@ -240,10 +243,10 @@ async fn other_sessions_statements_are_hidden() {
 #[tokio::test]
 async fn a_server_with_a_key_that_the_database_does_not_know_says_so_and_shows_nothing() {
     let database = TestDatabase::create().await;
-    let mut settings = database.settings(&[]);
-    settings.claim_keys = ClaimKey::parse_list(&ClaimKey::generate("stray").unwrap()).unwrap();
-    let signer = ClaimSigner::new(&settings.claim_keys).unwrap();
-    let db = rowgate::db::Db::new(database.app(), &settings.database, &settings.limits, &[], signer).unwrap();
+    let settings = database.settings(&[]);
+    let stray = Arc::new(SigningKeys::parse(&SigningKey::generate("stray").unwrap()).unwrap());
+    let keys = Arc::new(stray);
+    let db = Db::new(database.app(), &settings.database, &settings.limits, &[], keys, None).unwrap();
     let outcome = db.query(&caller(SEATTLE), "select 1", RowLimit::DEFAULT).await;
-    assert!(matches!(outcome, Err(DbError::Claim(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(DbError::UnknownKey(_))), "{outcome:?}");
 }

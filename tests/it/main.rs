@@ -19,6 +19,7 @@ mod forging;
 mod grants;
 mod health;
 mod house;
+mod identity;
 mod limits;
 mod migrations;
 mod protocol;

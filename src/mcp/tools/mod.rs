@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ToolError;
-use super::{McpServer, Searching, caller, png};
+use super::{McpServer, Searching, caller, png, status};
 use crate::domain::{Profile, ToolProfile};
 use crate::identity::Caller;
 
@@ -100,6 +100,9 @@ where
             Ok(outcome
                 .unwrap_or_else(|error| {
                     error.log(&name);
+                    if let Some(challenge) = error.challenge() {
+                        status::say(&context.request_context, challenge);
+                    }
                     error.into_result()
                 })
                 .into())

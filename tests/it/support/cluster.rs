@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use indicatif::ProgressBar;
-use rowgate::config::Settings;
+use rowgate::config::{Settings, SignInChoice};
 use rowgate::db::Db;
 use rowgate::db::admin::Admin;
 use rowgate::db::migrate::migrate;
 use rowgate::dev::{self, Cluster, DevDatabase, Durability, Secrets};
 use rowgate::domain::Profile;
 use rowgate::embedding::LocalModel;
-use rowgate::identity::{ClaimKey, ClaimSigner, Verifier};
+use rowgate::identity::SigningKeys;
 use rowgate::indexing;
 use rowgate::retail::{self, Scale};
 use tokio_postgres::Config;
@@ -23,8 +23,10 @@ const TEMPLATE: &str = "template_zava";
 pub struct TestCluster {
     pub cluster: Cluster,
     pub embedder: Arc<LocalModel>,
-    pub keys: Vec<ClaimKey>,
-    app_password: String,
+    pub keys: Arc<SigningKeys>,
+    /// The same, as a setting has it.
+    pub key_text: String,
+    pub app_password: String,
 }
 
 /// A database of one test.
@@ -66,7 +68,7 @@ impl TestCluster {
         let cluster = Cluster::start(&home, &scratch("rowgate-test-"), &secrets.superuser, Durability::Scratch).await;
         let cluster = cluster.unwrap();
         let template = DevDatabase::of_cluster(&cluster, TEMPLATE, &secrets).await.unwrap();
-        let keys = ClaimKey::parse_list(&template.claim_key).unwrap();
+        let keys = Arc::new(SigningKeys::parse(&template.claim_key).unwrap());
         let mut admin = template.admin().await.unwrap();
         migrate(&mut admin, Some("retail"), Some(&keys)).await.unwrap();
         admin.set_app_password(&template.app_password).await.unwrap();
@@ -76,7 +78,13 @@ impl TestCluster {
         let profile = Profile::parse(retail::PROFILE).unwrap();
         indexing::index_for(&mut admin, &profile, &embedder, false, &ProgressBar::hidden()).await.unwrap();
         drop(admin);
-        Self { cluster, embedder: Arc::new(embedder), keys, app_password: template.app_password }
+        Self {
+            cluster,
+            embedder: Arc::new(embedder),
+            keys,
+            key_text: template.claim_key,
+            app_password: template.app_password,
+        }
     }
 }
 
@@ -123,8 +131,10 @@ impl TestDatabase {
         let pairs = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut settings = Settings::read(pairs.collect()).unwrap();
         settings.database.app = Some(self.app());
-        settings.claim_keys = cluster().keys.clone();
-        settings.identity = Some(Verifier::TrustedHeader);
+        settings.claim_keys.given.get_or_insert_with(|| (*cluster().keys).clone());
+        if settings.identity.sign_in.is_none() && !settings.identity.issued_tokens {
+            settings.identity.sign_in = Some(SignInChoice::TrustedHeader);
+        }
         settings.http.port = 0;
         settings
     }
@@ -137,7 +147,7 @@ impl TestDatabase {
     pub fn open_with(&self, settings: &[(&str, &str)], app: Config) -> Db {
         let settings = self.settings(settings);
         let path = Profile::parse(retail::PROFILE).unwrap().search_path;
-        let signer = ClaimSigner::new(&settings.claim_keys).unwrap();
-        Db::new(app, &settings.database, &settings.limits, &path, signer).unwrap()
+        let keys = Arc::new(cluster().keys.clone());
+        Db::new(app, &settings.database, &settings.limits, &path, keys, None).unwrap()
     }
 }

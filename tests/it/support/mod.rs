@@ -9,6 +9,7 @@ pub use proxy::CountingProxy;
 pub use server::TestServer;
 
 use axum::http::{HeaderMap, HeaderValue};
+use futures_util::FutureExt;
 use rowgate::identity::{Caller, DEVELOPMENT_HEADER, Verifier};
 
 pub const HEAD_OFFICE: &str = "00000000-0000-0000-0000-000000000000";
@@ -20,7 +21,7 @@ pub const NOBODY: &str = "11111111-2222-3333-4444-555555555555";
 pub fn caller(principal: &str) -> Caller {
     let mut headers = HeaderMap::new();
     headers.insert(DEVELOPMENT_HEADER, HeaderValue::from_str(principal).unwrap());
-    Verifier::TrustedHeader.verify(&headers).unwrap()
+    Verifier::trusted_header().verify(&headers).now_or_never().unwrap().unwrap()
 }
 
 /// The stores and their callers, ids from 1.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowgate::app::{self, App};
+use rowgate::app::{self, App, Azure};
 use rowgate::config::Settings;
 use rowgate::embedding::Embedder;
 use rowgate::retail;
@@ -45,7 +45,8 @@ impl TestServer {
 
     pub async fn serve_with(database: TestDatabase, settings: Settings, embedder: Option<Arc<dyn Embedder>>) -> Self {
         let profile = app::profile(&settings, retail::PROFILE).unwrap();
-        let app = App::build(settings, profile, embedder).unwrap();
+        let azure = Azure::new(&settings);
+        let app = App::build(settings, profile, embedder, &azure).unwrap();
         let listener = app.listen().await.unwrap();
         let url = format!("http://{}", listener.address());
         let (end, ended) = oneshot::channel::<()>();

@@ -1,24 +1,30 @@
-//! Proving to Azure's services who this program is, with the managed identity of the machine it runs on: no secret is
-//! stored anywhere. Asked for when it is first needed.
+//! Proving to Azure's services who this program is, with the managed identity of the machine it runs on. Asked for when
+//! a token is first needed.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use azure_core::credentials::TokenCredential;
 use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
 
-/// The scope of Azure OpenAI's tokens.
-pub const COGNITIVE_SERVICES: &str = "https://cognitiveservices.azure.com/.default";
-
-/// The managed identity. Keeps its tokens until shortly before they end.
+/// The managed identity. Keeps its tokens until five minutes before they end.
 pub struct ManagedIdentity {
     client_id: Option<String>,
     credential: RwLock<Option<Arc<dyn TokenCredential>>>,
 }
 
+/// An access token for one service.
+pub struct AccessToken {
+    /// Its text, a secret.
+    pub text: String,
+    /// When it ends.
+    pub expires: SystemTime,
+}
+
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 #[error("the managed identity gives no token")]
-pub struct SecretsError(#[from] azure_core::Error);
+pub struct IdentityError(#[from] azure_core::Error);
 
 impl ManagedIdentity {
     /// The user-assigned identity of this client id, or else the system-assigned one.
@@ -27,18 +33,20 @@ impl ManagedIdentity {
     }
 
     /// A token for a scope. `fresh`: the last one was refused, so what was kept is forgotten.
-    pub async fn token(&self, scope: &str, fresh: bool) -> Result<String, SecretsError> {
-        let kept = self.credential.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let credential = match kept.filter(|_| !fresh) {
-            Some(credential) => credential,
-            None => self.renew()?,
-        };
+    pub async fn token(&self, scope: &str, fresh: bool) -> Result<AccessToken, IdentityError> {
+        let credential = if fresh { self.renew()? } else { self.credential()? };
         let token = credential.get_token(&[scope], None).await?;
-        Ok(token.token.secret().to_owned())
+        Ok(AccessToken { text: token.token.secret().to_owned(), expires: token.expires_on.into() })
+    }
+
+    /// The credential that the clients of Azure's own libraries take.
+    pub(super) fn credential(&self) -> Result<Arc<dyn TokenCredential>, IdentityError> {
+        let kept = self.credential.read().unwrap_or_else(PoisonError::into_inner).clone();
+        kept.map_or_else(|| self.renew(), Ok)
     }
 
     /// A credential that has kept nothing yet.
-    fn renew(&self) -> Result<Arc<dyn TokenCredential>, SecretsError> {
+    fn renew(&self) -> Result<Arc<dyn TokenCredential>, IdentityError> {
         let user_assigned_id = self.client_id.clone().map(UserAssignedId::ClientId);
         let options = ManagedIdentityCredentialOptions { user_assigned_id, ..Default::default() };
         let credential: Arc<dyn TokenCredential> = ManagedIdentityCredential::new(Some(options))?;

@@ -1,23 +1,20 @@
 //! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing by itself.
 
-use std::error::Error;
+mod sources;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 
-use crate::config::{EmbedderChoice, Settings};
+pub use sources::{Azure, embedder};
+
+use crate::config::{Settings, SignInChoice};
 use crate::db::{Db, DbError};
 use crate::domain::{Profile, ProfileError};
-use crate::embedding::{
-    AzureOpenAi, AzureOpenAiSettings, Credential, Embedder, EmbeddingError, EmbeddingModel, TokenSource,
-};
+use crate::embedding::{Embedder, EmbeddingError};
 use crate::http::{self, Listener};
-use crate::identity::{ClaimKeyError, ClaimSigner};
+use crate::identity::EntraSettingsError;
 use crate::mcp::{McpServer, Searching};
-use crate::secrets::{COGNITIVE_SERVICES, ManagedIdentity};
 
 /// A server ready to listen.
 pub struct App {
@@ -34,8 +31,8 @@ pub enum AppError {
     Missing(&'static str, &'static str),
     /// Nobody could be told apart.
     #[error(
-        "ROWGATE_IDENTITY is not set, so no caller could be proved. For development, or behind a proxy that sets \
-         x-rls-user-id itself, set it to trusted-header"
+        "ROWGATE_IDENTITY is not set, so no caller could be proved: on Azure it is easy-auth, elsewhere entra; for \
+         development, or behind a proxy that sets x-rls-user-id itself, trusted-header"
     )]
     NoIdentity,
     /// Not compiled in.
@@ -53,9 +50,9 @@ pub enum AppError {
     /// The profile is not one.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The claim keys.
-    #[error("ROWGATE_CLAIM_KEYS")]
-    ClaimKeys(#[from] ClaimKeyError),
+    /// Whose tokens are taken.
+    #[error("the settings ROWGATE_ENTRA_… do not fit")]
+    Entra(#[from] EntraSettingsError),
     /// The pool.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -72,80 +69,39 @@ pub fn profile(settings: &Settings, shipped: &str) -> Result<Profile, AppError> 
     }
 }
 
-/// How long one request to an embedding service, and one call with all its attempts, may take.
-const EMBEDDING_ATTEMPT: Duration = Duration::from_secs(10);
-const EMBEDDING_CALL: Duration = Duration::from_secs(60);
-
-/// The embedder that the settings choose. Loads and connects to nothing yet.
-pub fn embedder(settings: &Settings, profile: &Profile) -> Result<Option<Arc<dyn Embedder>>, AppError> {
-    let chosen = &settings.embedding;
-    match chosen.embedder {
-        None | Some(EmbedderChoice::None) => Ok(None),
-        #[cfg(feature = "local-embedder")]
-        Some(EmbedderChoice::Local) => {
-            let file = chosen.model_file.clone().ok_or(AppError::Missing(
-                "ROWGATE_EMBEDDING_MODEL_FILE",
-                "it names the ONNX file of the local model",
-            ))?;
-            Ok(Some(Arc::new(crate::embedding::LocalModel::new(file))))
-        }
-        #[cfg(not(feature = "local-embedder"))]
-        Some(EmbedderChoice::Local) => Err(AppError::NoLocalEmbedder),
-        Some(EmbedderChoice::AzureOpenAi) => {
-            let endpoint = chosen.endpoint.clone().ok_or(AppError::Missing(
-                "ROWGATE_OPENAI_ENDPOINT",
-                "it is the address of the Azure OpenAI resource, https://<resource>.openai.azure.com",
-            ))?;
-            let known =
-                profile.search.iter().flat_map(|search| &search.models).find(|model| model.name == chosen.model);
-            let known = known.ok_or_else(|| AppError::UnknownModel(chosen.model.clone()))?;
-            let service = AzureOpenAiSettings {
-                endpoint,
-                deployment: chosen.deployment.clone().unwrap_or_else(|| chosen.model.clone()),
-                model: EmbeddingModel { name: known.name.clone(), dimensions: known.dimensions },
-                attempt_timeout: EMBEDDING_ATTEMPT,
-                deadline: EMBEDDING_CALL,
-                attempts: 5,
-            };
-            let credential = match &chosen.key {
-                Some(key) => Credential::Key(key.expose().to_owned()),
-                None => Credential::Token(Arc::new(Tokens(ManagedIdentity::new(chosen.client_id.clone())))),
-            };
-            Ok(Some(Arc::new(AzureOpenAi::new(service, credential)?)))
-        }
-    }
-}
-
-/// The managed identity's tokens for Azure OpenAI.
-struct Tokens(ManagedIdentity);
-
-impl TokenSource for Tokens {
-    fn token(&self, fresh: bool) -> BoxFuture<'_, Result<String, Box<dyn Error + Send + Sync>>> {
-        async move { Ok(self.0.token(COGNITIVE_SERVICES, fresh).await?) }.boxed()
-    }
-}
-
 impl App {
     /// A server from settings. Touches no network.
     /// `embedder`: what searches by meaning, if anything.
-    pub fn build(settings: Settings, profile: Profile, embedder: Option<Arc<dyn Embedder>>) -> Result<Self, AppError> {
+    pub fn build(
+        settings: Settings,
+        profile: Profile,
+        embedder: Option<Arc<dyn Embedder>>,
+        azure: &Azure,
+    ) -> Result<Self, AppError> {
         let database = settings.database.app.clone().ok_or(AppError::Missing(
             "ROWGATE_DATABASE_URL",
             "it names the database, as postgres://rowgate_app:password@host/database",
         ))?;
-        let verifier = settings.identity.ok_or(AppError::NoIdentity)?;
-        if settings.claim_keys.is_empty() {
+        let verifier = sources::verifier(&settings, azure)?;
+        if settings.claim_keys.given.is_none() && settings.azure.key_vault.is_none() {
             return Err(AppError::Missing(
                 "ROWGATE_CLAIM_KEYS",
-                "it signs claims; make one with `echo k1:$(openssl rand -base64 32)` and give it to `rowgate migrate` too",
+                "it signs claims; make one with `echo k1:$(openssl rand -base64 32)` and give it to `rowgate migrate` \
+                 too, or name the vault that has it by ROWGATE_KEY_VAULT",
             ));
         }
-        let signer = ClaimSigner::new(&settings.claim_keys)?;
-        let db = Db::new(database, &settings.database, &settings.limits, &profile.search_path, signer)?;
+        let keys = azure.keys(&settings.claim_keys, "ROWGATE_CLAIM_KEYS")?;
+        let password = azure.password(&settings.database.login)?;
+        let db = Db::new(database, &settings.database, &settings.limits, &profile.search_path, keys, password)?;
         let searching = embedder.and_then(|embedder| Searching::new(&profile, embedder));
         let server = McpServer::new(profile, db, searching, settings.limits, settings.telemetry.sql);
-        let router = http::router(&settings.http, verifier, server.clone(), settings.limits.call);
+        let router = http::router(&settings.http, &settings.identity, verifier, server.clone(), settings.limits.call);
         Ok(Self { settings, router, server })
+    }
+
+    /// Whether callers are believed whatever they say: to be warned of.
+    pub fn believes_anybody(&self) -> bool {
+        self.settings.identity.sign_in == Some(SignInChoice::TrustedHeader)
     }
 
     /// The server as MCP sees it.

@@ -1,0 +1,223 @@
+//! What a server asks of others, from settings: keys, passwords, tokens, vectors, and who signs in. Each is made without
+//! asking anything yet.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::AppError;
+use crate::config::{EmbedderChoice, EntraChoice, KeySettings, LoginChoice, Settings, SignInChoice};
+use crate::db::{Password, PasswordSource};
+use crate::domain::Profile;
+use crate::embedding::{AzureOpenAi, AzureOpenAiSettings, Credential, Embedder, EmbeddingModel, TokenSource};
+use crate::identity::{
+    EntraSettings, EntraVerifier, KeySource, KeysUnavailable, SignIn, SigningKeyError, SigningKeys, Verifier,
+};
+use crate::secrets::{COGNITIVE_SERVICES, KeyVault, ManagedIdentity, POSTGRESQL, SecretValue};
+
+/// How long one request to an embedding service, and one call with all its attempts, may take.
+const EMBEDDING_ATTEMPT: Duration = Duration::from_secs(10);
+const EMBEDDING_CALL: Duration = Duration::from_secs(60);
+
+/// After which time a secret that makes no sense is worth another look.
+const MENDED_AFTER: Duration = Duration::from_secs(10);
+
+type Failure = Box<dyn StdError + Send + Sync>;
+
+/// Azure as the settings name it: who this program is there, and its vault.
+#[derive(Clone)]
+pub struct Azure {
+    identity: Arc<ManagedIdentity>,
+    vault: Option<Arc<KeyVault>>,
+}
+
+impl Azure {
+    /// Asks nothing yet.
+    pub fn new(settings: &Settings) -> Self {
+        let identity = Arc::new(ManagedIdentity::new(settings.azure.client_id.clone()));
+        let vault = settings.azure.key_vault.as_deref();
+        let vault = vault.map(|url| Arc::new(KeyVault::new(url, Arc::clone(&identity), None)));
+        Self { identity, vault }
+    }
+
+    fn secret(&self, name: &str, for_want_of: &'static str) -> Result<VaultSecret, AppError> {
+        let vault = self.vault.clone().ok_or(AppError::Missing(
+            for_want_of,
+            "without it ROWGATE_KEY_VAULT names the vault of the secret, https://<name>.vault.azure.net",
+        ))?;
+        Ok(VaultSecret { vault, name: name.to_owned() })
+    }
+
+    /// Signing keys that are given, or in the vault.
+    pub(super) fn keys(&self, keys: &KeySettings, variable: &'static str) -> Result<Arc<dyn KeySource>, AppError> {
+        match &keys.given {
+            Some(given) => Ok(Arc::new(Arc::new(given.clone()))),
+            None => Ok(Arc::new(VaultKeys { secret: self.secret(&keys.secret, variable)?, read: RwLock::default() })),
+        }
+    }
+
+    /// The login role's password, where the database URL has none.
+    pub(super) fn password(&self, login: &LoginChoice) -> Result<Option<Arc<dyn PasswordSource>>, AppError> {
+        Ok(match login {
+            LoginChoice::Url => None,
+            LoginChoice::Entra => Some(Arc::new(EntraPassword(Arc::clone(&self.identity)))),
+            LoginChoice::KeyVault(name) => Some(Arc::new(self.secret(name, "ROWGATE_KEY_VAULT")?)),
+        })
+    }
+}
+
+/// Who signs in, and how.
+pub(super) fn verifier(settings: &Settings, azure: &Azure) -> Result<Verifier, AppError> {
+    let identity = &settings.identity;
+    let sign_in = match identity.sign_in {
+        Some(SignInChoice::TrustedHeader) => Some(SignIn::TrustedHeader),
+        Some(SignInChoice::EasyAuth) => Some(SignIn::EasyAuth { enabled: identity.easy_auth_on }),
+        Some(SignInChoice::Entra) => {
+            let EntraChoice { authority, tenant, audiences, scopes, app_roles } = identity.entra.clone();
+            let missing = AppError::Missing("ROWGATE_ENTRA_TENANT", "it is the tenant whose people may sign in");
+            let tenant = tenant.ok_or(missing)?;
+            Some(SignIn::Entra(EntraVerifier::new(EntraSettings { authority, tenant, audiences, scopes, app_roles })?))
+        }
+        None if identity.issued_tokens => None,
+        None => return Err(AppError::NoIdentity),
+    };
+    let issued = match identity.issued_tokens {
+        true => Some(azure.keys(&settings.token_keys, "ROWGATE_TOKEN_KEYS")?),
+        false => None,
+    };
+    Ok(Verifier::new(sign_in, issued))
+}
+
+/// The embedder that the settings choose. Loads and connects to nothing yet.
+pub fn embedder(settings: &Settings, profile: &Profile, azure: &Azure) -> Result<Option<Arc<dyn Embedder>>, AppError> {
+    let chosen = &settings.embedding;
+    match chosen.embedder {
+        None | Some(EmbedderChoice::None) => Ok(None),
+        #[cfg(feature = "local-embedder")]
+        Some(EmbedderChoice::Local) => {
+            let file = chosen.model_file.clone().ok_or(AppError::Missing(
+                "ROWGATE_EMBEDDING_MODEL_FILE",
+                "it names the ONNX file of the local model",
+            ))?;
+            Ok(Some(Arc::new(crate::embedding::LocalModel::new(file))))
+        }
+        #[cfg(not(feature = "local-embedder"))]
+        Some(EmbedderChoice::Local) => Err(AppError::NoLocalEmbedder),
+        Some(EmbedderChoice::AzureOpenAi) => {
+            let endpoint = chosen.endpoint.clone().ok_or(AppError::Missing(
+                "ROWGATE_OPENAI_ENDPOINT",
+                "it is the address of the Azure OpenAI resource, https://<resource>.openai.azure.com",
+            ))?;
+            let known =
+                profile.search.iter().flat_map(|search| &search.models).find(|model| model.name == chosen.model);
+            let known = known.ok_or_else(|| AppError::UnknownModel(chosen.model.clone()))?;
+            let service = AzureOpenAiSettings {
+                endpoint,
+                deployment: chosen.deployment.clone().unwrap_or_else(|| chosen.model.clone()),
+                model: EmbeddingModel { name: known.name.clone(), dimensions: known.dimensions },
+                attempt_timeout: EMBEDDING_ATTEMPT,
+                deadline: EMBEDDING_CALL,
+                attempts: 5,
+            };
+            let credential = match (&chosen.key, &chosen.key_secret) {
+                (Some(key), _) => Credential::Key(key.expose().to_owned()),
+                (None, Some(name)) => Credential::KeyFrom(Arc::new(azure.secret(name, "ROWGATE_OPENAI_KEY")?)),
+                (None, None) => Credential::Token(Arc::new(OpenAiToken(Arc::clone(&azure.identity)))),
+            };
+            Ok(Some(Arc::new(AzureOpenAi::new(service, credential)?)))
+        }
+    }
+}
+
+/// A secret of the vault, as a password or a key.
+struct VaultSecret {
+    vault: Arc<KeyVault>,
+    name: String,
+}
+
+impl VaultSecret {
+    async fn text(&self, fresh: bool) -> Result<String, Failure> {
+        if fresh {
+            self.vault.refused(&self.name);
+        }
+        Ok(self.vault.secret(&self.name).await?.expose().to_owned())
+    }
+}
+
+impl PasswordSource for VaultSecret {
+    fn password(&self, fresh: bool) -> BoxFuture<'_, Result<Password, Failure>> {
+        async move { Ok(Password { text: self.text(fresh).await?, until: None }) }.boxed()
+    }
+}
+
+impl TokenSource for VaultSecret {
+    fn token(&self, fresh: bool) -> BoxFuture<'_, Result<String, Failure>> {
+        self.text(fresh).boxed()
+    }
+}
+
+/// Signing keys in the vault, read again only when the secret's text has changed.
+struct VaultKeys {
+    secret: VaultSecret,
+    read: RwLock<Option<(Arc<SecretValue>, Arc<SigningKeys>)>>,
+}
+
+impl VaultKeys {
+    fn parse(&self, text: Arc<SecretValue>) -> Result<Arc<SigningKeys>, SigningKeyError> {
+        if let Some((known, keys)) = &*self.read.read().unwrap_or_else(PoisonError::into_inner)
+            && Arc::ptr_eq(known, &text)
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let keys = Arc::new(SigningKeys::parse(text.expose())?);
+        *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((text, Arc::clone(&keys)));
+        Ok(keys)
+    }
+}
+
+impl KeySource for VaultKeys {
+    fn keys(&self) -> BoxFuture<'_, Result<Arc<SigningKeys>, KeysUnavailable>> {
+        async move {
+            let VaultSecret { vault, name } = &self.secret;
+            let text = vault.secret(name).await.map_err(|unavailable| KeysUnavailable {
+                retry_after: unavailable.retry_after,
+                source: Arc::new(unavailable),
+            })?;
+            self.parse(text).map_err(|error| {
+                // The vault may hold better ones by the time it is asked again.
+                vault.refused(name);
+                KeysUnavailable { retry_after: MENDED_AFTER, source: Arc::new(error) }
+            })
+        }
+        .boxed()
+    }
+
+    fn refused(&self) {
+        self.secret.vault.refused(&self.secret.name);
+    }
+}
+
+/// The managed identity's tokens, as passwords.
+struct EntraPassword(Arc<ManagedIdentity>);
+
+impl PasswordSource for EntraPassword {
+    fn password(&self, fresh: bool) -> BoxFuture<'_, Result<Password, Failure>> {
+        async move {
+            let token = self.0.token(POSTGRESQL, fresh).await?;
+            Ok(Password { text: token.text, until: Some(token.expires) })
+        }
+        .boxed()
+    }
+}
+
+/// The managed identity's tokens for Azure OpenAI.
+struct OpenAiToken(Arc<ManagedIdentity>);
+
+impl TokenSource for OpenAiToken {
+    fn token(&self, fresh: bool) -> BoxFuture<'_, Result<String, Failure>> {
+        async move { Ok(self.0.token(COGNITIVE_SERVICES, fresh).await?.text) }.boxed()
+    }
+}

@@ -1,0 +1,257 @@
+//! Key Vault: secrets by name. One request at a time for each, shared by all who wait; what was fetched is kept and
+//! renewed in the background, so that a rotated secret is picked up without a restart and a vault that fails later on
+//! fails nobody.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use azure_core::error::ErrorKind;
+use azure_core::http::{ClientOptions, RetryOptions, StatusCode, Transport};
+use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::time::{sleep, timeout};
+
+use super::managed_identity::{IdentityError, ManagedIdentity};
+
+/// How old a secret may get before it is asked for again, in the background.
+const RENEWED_AFTER: Duration = Duration::from_secs(300);
+/// How long one fetch may take, with its attempts and the token for them.
+const FETCH: Duration = Duration::from_secs(8);
+/// Waits between attempts, where another can help.
+const WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
+/// How long a failure is remembered unless the vault says otherwise: so often a vault that fails is asked at most.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
+/// The same where a person has to mend something first.
+const MENDED_AFTER: Duration = Duration::from_secs(5);
+
+/// A vault.
+pub struct KeyVault {
+    url: String,
+    identity: Arc<ManagedIdentity>,
+    transport: Option<Transport>,
+    client: Mutex<Option<Arc<SecretClient>>>,
+    kept: Mutex<HashMap<String, Kept>>,
+}
+
+/// A secret's text.
+#[derive(PartialEq, Eq)]
+pub struct SecretValue(String);
+
+/// Why a secret could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// No token.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Not allowed.
+    #[error("the managed identity may not read the secret {0}: give it the role Key Vault Secrets User")]
+    Forbidden(String, #[source] azure_core::Error),
+    /// Not there, or it has no value.
+    #[error("the vault has no secret {0}: make it, or set its name right")]
+    Missing(String, #[source] Option<azure_core::Error>),
+    /// Too often.
+    #[error("the vault is asked too often")]
+    Throttled(#[source] azure_core::Error),
+    /// Anything else.
+    #[error("the vault did not give the secret {0}")]
+    Failed(String, #[source] azure_core::Error),
+    /// No answer.
+    #[error("the vault took longer than {FETCH:?} for the secret {0}")]
+    TimedOut(String),
+}
+
+/// There is no secret now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("a secret can not be had now")]
+pub struct SecretUnavailable {
+    /// When to ask again.
+    pub retry_after: Duration,
+    /// Why.
+    #[source]
+    pub source: Arc<SecretError>,
+}
+
+type Outcome = Result<Arc<SecretValue>, SecretUnavailable>;
+
+/// What is known of one secret.
+#[derive(Default)]
+struct Kept {
+    value: Option<(Arc<SecretValue>, Instant)>,
+    flight: Option<Shared<BoxFuture<'static, Outcome>>>,
+    failed: Option<(SecretUnavailable, Instant)>,
+}
+
+impl KeyVault {
+    /// A vault at `https://<name>.vault.azure.net`. Asks nothing yet. `transport`: another HTTP client than the default.
+    pub fn new(url: &str, identity: Arc<ManagedIdentity>, transport: Option<Transport>) -> Self {
+        let (client, kept) = Default::default();
+        Self { url: url.to_owned(), identity, transport, client, kept }
+    }
+
+    /// A secret's newest version, from memory unless it has to be fetched first.
+    pub async fn secret(self: &Arc<Self>, name: &str) -> Outcome {
+        let flight = {
+            let mut kept = self.kept();
+            let kept = kept.entry(name.to_owned()).or_default();
+            if let Some((value, fetched)) = &kept.value {
+                let value = Arc::clone(value);
+                if fetched.elapsed() >= RENEWED_AFTER && !kept.waits() {
+                    drop(self.launch(name, kept));
+                }
+                return Ok(value);
+            }
+            match &kept.failed {
+                Some((unavailable, since)) if since.elapsed() < unavailable.retry_after => {
+                    return Err(unavailable.clone());
+                }
+                _ => kept.flight.clone().unwrap_or_else(|| self.launch(name, kept)),
+            }
+        };
+        flight.await
+    }
+
+    /// Says that what a secret was used for was refused: it is asked for again, though not in a row.
+    pub fn refused(self: &Arc<Self>, name: &str) {
+        let mut kept = self.kept();
+        let kept = kept.entry(name.to_owned()).or_default();
+        let asked_lately = kept.value.as_ref().is_some_and(|(_, fetched)| fetched.elapsed() < ASKED_AGAIN);
+        if !asked_lately && !kept.waits() {
+            kept.value = None;
+        }
+    }
+
+    /// Begins to fetch a secret. It goes on if those who wait for it go away.
+    fn launch(self: &Arc<Self>, name: &str, kept: &mut Kept) -> Shared<BoxFuture<'static, Outcome>> {
+        let (vault, name, waited_for) = (Arc::clone(self), name.to_owned(), name.to_owned());
+        let fetching = tokio::spawn(async move {
+            let fetched = timeout(FETCH, vault.fetch(&name)).await;
+            let fetched = fetched.unwrap_or_else(|_| Err(SecretError::TimedOut(name.clone())));
+            vault.land(&name, fetched)
+        });
+        let flight = async move {
+            fetching.await.unwrap_or_else(|_| {
+                let source = Arc::new(SecretError::TimedOut(waited_for));
+                Err(SecretUnavailable { retry_after: ASKED_AGAIN, source })
+            })
+        };
+        let flight = flight.boxed().shared();
+        kept.flight = Some(flight.clone());
+        flight
+    }
+
+    /// Keeps what came of a fetch.
+    fn land(&self, name: &str, fetched: Result<SecretValue, SecretError>) -> Outcome {
+        let mut all = self.kept();
+        let kept = all.entry(name.to_owned()).or_default();
+        kept.flight = None;
+        match fetched {
+            Ok(value) => {
+                let value = Arc::new(value);
+                kept.failed = None;
+                // The same text keeps its place, so that what was made from it need not be made again.
+                let value = match &kept.value {
+                    Some((known, _)) if *known == value => Arc::clone(known),
+                    _ => value,
+                };
+                kept.value = Some((Arc::clone(&value), Instant::now()));
+                Ok(value)
+            }
+            Err(error) => {
+                let unavailable = SecretUnavailable { retry_after: error.retry_after(), source: Arc::new(error) };
+                // Said here, once; those who wait for it say only that it was not there.
+                tracing::warn!(error = &unavailable as &dyn std::error::Error, "no secret");
+                kept.failed = Some((unavailable.clone(), Instant::now()));
+                Err(unavailable)
+            }
+        }
+    }
+
+    async fn fetch(&self, name: &str) -> Result<SecretValue, SecretError> {
+        let client = self.client()?;
+        let mut waits = WAITS.into_iter();
+        loop {
+            let error = match client.get_secret(name, None).await {
+                Ok(response) => match response.into_model().map(|secret| secret.value) {
+                    Ok(Some(value)) => return Ok(SecretValue(value)),
+                    Ok(None) => return Err(SecretError::Missing(name.to_owned(), None)),
+                    Err(error) => return Err(SecretError::Failed(name.to_owned(), error)),
+                },
+                Err(error) => SecretError::sort(name, error),
+            };
+            match waits.next() {
+                Some(wait) if matches!(error, SecretError::Failed(..)) => sleep(wait).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// The client, made when it is first needed: it reads all certificates of the system.
+    fn client(&self) -> Result<Arc<SecretClient>, SecretError> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            return Ok(Arc::clone(client));
+        }
+        let client_options =
+            ClientOptions { retry: RetryOptions::none(), transport: self.transport.clone(), ..Default::default() };
+        let options = SecretClientOptions { client_options, ..Default::default() };
+        let made = SecretClient::new(&self.url, self.identity.credential()?, Some(options));
+        let made = Arc::new(made.map_err(|error| SecretError::Failed("any".to_owned(), error))?);
+        *client = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Whether it is being fetched, or failed so lately that it is not fetched yet.
+    fn waits(&self) -> bool {
+        let failed = self.failed.as_ref().is_some_and(|(why, since)| since.elapsed() < why.retry_after);
+        failed || self.flight.is_some()
+    }
+}
+
+impl SecretValue {
+    /// The text, to be handed to whom it is for.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+impl SecretError {
+    fn sort(name: &str, error: azure_core::Error) -> Self {
+        match error.http_status() {
+            Some(StatusCode::Unauthorized | StatusCode::Forbidden) => Self::Forbidden(name.to_owned(), error),
+            Some(StatusCode::NotFound) => Self::Missing(name.to_owned(), Some(error)),
+            Some(StatusCode::TooManyRequests) => Self::Throttled(error),
+            _ if matches!(error.kind(), ErrorKind::Credential) => Self::Identity(error.into()),
+            _ => Self::Failed(name.to_owned(), error),
+        }
+    }
+
+    /// When to ask again: as the vault says (RFC 9110 section 10.2.3), or as it seems right.
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Throttled(error) => asked_for(error).unwrap_or(MENDED_AFTER),
+            Self::Forbidden(..) | Self::Missing(..) => MENDED_AFTER,
+            Self::Identity(_) | Self::Failed(..) | Self::TimedOut(_) => ASKED_AGAIN,
+        }
+    }
+}
+
+fn asked_for(error: &azure_core::Error) -> Option<Duration> {
+    let ErrorKind::HttpResponse { raw_response: Some(response), .. } = error.kind() else { return None };
+    let seconds: u64 = response.headers().get_optional_str(&"retry-after".into())?.parse().ok()?;
+    Some(Duration::from_secs(seconds.clamp(1, 60)))
+}
