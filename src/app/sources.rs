@@ -39,8 +39,13 @@ impl Azure {
     pub fn new(settings: &Settings) -> Self {
         let identity = Arc::new(ManagedIdentity::new(settings.azure.client_id.clone()));
         let vault = settings.azure.key_vault.as_deref();
-        let vault = vault.map(|url| Arc::new(KeyVault::new(url, Arc::clone(&identity), None)));
-        Self { identity, vault }
+        let vault = vault.map(|url| KeyVault::new(url, Arc::clone(&identity)));
+        Self::of(identity, vault)
+    }
+
+    /// The same from an identity and a vault.
+    pub fn of(identity: Arc<ManagedIdentity>, vault: Option<KeyVault>) -> Self {
+        Self { identity, vault: vault.map(Arc::new) }
     }
 
     fn secret(&self, name: &str, for_want_of: &'static str) -> Result<VaultSecret, AppError> {

@@ -189,7 +189,8 @@ where
 }
 
 fn is_about_the_password(error: &tokio_postgres::Error) -> bool {
-    [&SqlState::INVALID_PASSWORD, &SqlState::INVALID_AUTHORIZATION_SPECIFICATION]
+    // PgBouncer before 1.21 calls a wrong password a violation of the protocol.
+    [&SqlState::INVALID_PASSWORD, &SqlState::INVALID_AUTHORIZATION_SPECIFICATION, &SqlState::PROTOCOL_VIOLATION]
         .into_iter()
         .any(|code| error.code() == Some(code))
 }

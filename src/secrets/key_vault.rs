@@ -32,6 +32,7 @@ pub struct KeyVault {
     url: String,
     identity: Arc<ManagedIdentity>,
     transport: Option<Transport>,
+    renewed_after: Duration,
     client: Mutex<Option<Arc<SecretClient>>>,
     kept: Mutex<HashMap<String, Kept>>,
 }
@@ -48,19 +49,30 @@ pub enum SecretError {
     Identity(#[from] IdentityError),
     /// Not allowed.
     #[error("the managed identity may not read the secret {0}: give it the role Key Vault Secrets User")]
-    Forbidden(String, #[source] azure_core::Error),
-    /// Not there, or it has no value.
+    Forbidden(String, #[source] VaultAnswer),
+    /// Not there, or without a value.
     #[error("the vault has no secret {0}: make it, or set its name right")]
-    Missing(String, #[source] Option<azure_core::Error>),
+    Missing(String),
     /// Too often.
     #[error("the vault is asked too often")]
-    Throttled(#[source] azure_core::Error),
-    /// Anything else.
+    Throttled(Option<Duration>),
+    /// Any other answer.
     #[error("the vault did not give the secret {0}")]
-    Failed(String, #[source] azure_core::Error),
-    /// No answer.
+    Refused(String, #[source] VaultAnswer),
+    /// No answer that can be read.
+    #[error("the vault did not answer for the secret {0}")]
+    Unreachable(String, #[source] azure_core::Error),
+    /// No answer in time.
     #[error("the vault took longer than {FETCH:?} for the secret {0}")]
     TimedOut(String),
+}
+
+/// What a vault answered, without its sentence: that names the subscription, the identity and the vault.
+#[derive(Debug, thiserror::Error)]
+#[error("the vault answered {status} {code}")]
+pub struct VaultAnswer {
+    status: u16,
+    code: String,
 }
 
 /// There is no secret now.
@@ -85,10 +97,20 @@ struct Kept {
 }
 
 impl KeyVault {
-    /// A vault at `https://<name>.vault.azure.net`. Asks nothing yet. `transport`: another HTTP client than the default.
-    pub fn new(url: &str, identity: Arc<ManagedIdentity>, transport: Option<Transport>) -> Self {
+    /// A vault at `https://<name>.vault.azure.net`. Asks nothing yet.
+    pub fn new(url: &str, identity: Arc<ManagedIdentity>) -> Self {
         let (client, kept) = Default::default();
-        Self { url: url.to_owned(), identity, transport, client, kept }
+        Self { url: url.to_owned(), identity, transport: None, renewed_after: RENEWED_AFTER, client, kept }
+    }
+
+    /// The same vault, by another HTTP client than the default.
+    pub fn with_transport(self, transport: Transport) -> Self {
+        Self { transport: Some(transport), ..self }
+    }
+
+    /// The same vault, whose secrets are asked for again, in the background, when they are older than this.
+    pub fn renewed_after(self, renewed_after: Duration) -> Self {
+        Self { renewed_after, ..self }
     }
 
     /// A secret's newest version, from memory unless it has to be fetched first.
@@ -98,7 +120,7 @@ impl KeyVault {
             let kept = kept.entry(name.to_owned()).or_default();
             if let Some((value, fetched)) = &kept.value {
                 let value = Arc::clone(value);
-                if fetched.elapsed() >= RENEWED_AFTER && !kept.waits() {
+                if fetched.elapsed() >= self.renewed_after && !kept.waits() {
                     drop(self.launch(name, kept));
                 }
                 return Ok(value);
@@ -176,13 +198,13 @@ impl KeyVault {
             let error = match client.get_secret(name, None).await {
                 Ok(response) => match response.into_model().map(|secret| secret.value) {
                     Ok(Some(value)) => return Ok(SecretValue(value)),
-                    Ok(None) => return Err(SecretError::Missing(name.to_owned(), None)),
-                    Err(error) => return Err(SecretError::Failed(name.to_owned(), error)),
+                    Ok(None) => return Err(SecretError::Missing(name.to_owned())),
+                    Err(error) => return Err(SecretError::Unreachable(name.to_owned(), error)),
                 },
                 Err(error) => SecretError::sort(name, error),
             };
             match waits.next() {
-                Some(wait) if matches!(error, SecretError::Failed(..)) => sleep(wait).await,
+                Some(wait) if error.may_pass() => sleep(wait).await,
                 _ => return Err(error),
             }
         }
@@ -198,7 +220,7 @@ impl KeyVault {
             ClientOptions { retry: RetryOptions::none(), transport: self.transport.clone(), ..Default::default() };
         let options = SecretClientOptions { client_options, ..Default::default() };
         let made = SecretClient::new(&self.url, self.identity.credential()?, Some(options));
-        let made = Arc::new(made.map_err(|error| SecretError::Failed("any".to_owned(), error))?);
+        let made = Arc::new(made.map_err(|error| SecretError::Unreachable("any".to_owned(), error))?);
         *client = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -231,27 +253,46 @@ impl fmt::Debug for SecretValue {
 
 impl SecretError {
     fn sort(name: &str, error: azure_core::Error) -> Self {
-        match error.http_status() {
-            Some(StatusCode::Unauthorized | StatusCode::Forbidden) => Self::Forbidden(name.to_owned(), error),
-            Some(StatusCode::NotFound) => Self::Missing(name.to_owned(), Some(error)),
-            Some(StatusCode::TooManyRequests) => Self::Throttled(error),
-            _ if matches!(error.kind(), ErrorKind::Credential) => Self::Identity(error.into()),
-            _ => Self::Failed(name.to_owned(), error),
+        let name = name.to_owned();
+        let ErrorKind::HttpResponse { status, raw_response, .. } = error.kind() else {
+            let credential = matches!(error.kind(), ErrorKind::Credential);
+            return if credential { Self::Identity(error.into()) } else { Self::Unreachable(name, error) };
+        };
+        let body = raw_response.as_ref().and_then(|response| serde_json::from_slice(response.body()).ok());
+        let answer = VaultAnswer { status: u16::from(*status), code: body.as_ref().map(code).unwrap_or_default() };
+        match *status {
+            StatusCode::Unauthorized | StatusCode::Forbidden => Self::Forbidden(name, answer),
+            StatusCode::NotFound => Self::Missing(name),
+            // RFC 9110 section 10.2.3, in seconds.
+            StatusCode::TooManyRequests => Self::Throttled(raw_response.as_ref().and_then(|response| {
+                let seconds: u64 = response.headers().get_optional_str(&"retry-after".into())?.parse().ok()?;
+                Some(Duration::from_secs(seconds.clamp(1, 60)))
+            })),
+            _ => Self::Refused(name, answer),
         }
     }
 
-    /// When to ask again: as the vault says (RFC 9110 section 10.2.3), or as it seems right.
+    /// Whether another attempt may help at once.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(..) => true,
+            Self::Refused(_, answer) => answer.status >= 500,
+            _ => false,
+        }
+    }
+
+    /// When to ask again: as the vault says, or as it seems right.
     fn retry_after(&self) -> Duration {
         match self {
-            Self::Throttled(error) => asked_for(error).unwrap_or(MENDED_AFTER),
-            Self::Forbidden(..) | Self::Missing(..) => MENDED_AFTER,
-            Self::Identity(_) | Self::Failed(..) | Self::TimedOut(_) => ASKED_AGAIN,
+            Self::Throttled(asked_for) => asked_for.unwrap_or(MENDED_AFTER),
+            Self::Forbidden(..) | Self::Missing(_) => MENDED_AFTER,
+            Self::Identity(_) | Self::Refused(..) | Self::Unreachable(..) | Self::TimedOut(_) => ASKED_AGAIN,
         }
     }
 }
 
-fn asked_for(error: &azure_core::Error) -> Option<Duration> {
-    let ErrorKind::HttpResponse { raw_response: Some(response), .. } = error.kind() else { return None };
-    let seconds: u64 = response.headers().get_optional_str(&"retry-after".into())?.parse().ok()?;
-    Some(Duration::from_secs(seconds.clamp(1, 60)))
+/// The code of an error's body, `ForbiddenByRbac` rather than `Forbidden` where there is one inside.
+fn code(body: &serde_json::Value) -> String {
+    let code = |pointer| body.pointer(pointer).and_then(|code| code.as_str());
+    code("/error/innererror/code").or(code("/error/code")).unwrap_or_default().to_owned()
 }

@@ -9,7 +9,7 @@ use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions
 
 /// The managed identity. Keeps its tokens until five minutes before they end.
 pub struct ManagedIdentity {
-    client_id: Option<String>,
+    make: Box<dyn Fn() -> azure_core::Result<Arc<dyn TokenCredential>> + Send + Sync>,
     credential: RwLock<Option<Arc<dyn TokenCredential>>>,
 }
 
@@ -29,7 +29,17 @@ pub struct IdentityError(#[from] azure_core::Error);
 impl ManagedIdentity {
     /// The user-assigned identity of this client id, or else the system-assigned one.
     pub fn new(client_id: Option<String>) -> Self {
-        Self { client_id, credential: RwLock::new(None) }
+        Self::by(move || {
+            let user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+            let options = ManagedIdentityCredentialOptions { user_assigned_id, ..Default::default() };
+            Ok(ManagedIdentityCredential::new(Some(options))?)
+        })
+    }
+
+    /// An identity by another of Azure's credentials. `make` is called before the first token, and again for one that
+    /// has kept nothing.
+    pub fn by(make: impl Fn() -> azure_core::Result<Arc<dyn TokenCredential>> + Send + Sync + 'static) -> Self {
+        Self { make: Box::new(make), credential: RwLock::new(None) }
     }
 
     /// A token for a scope. `fresh`: the last one was refused, so what was kept is forgotten.
@@ -47,9 +57,7 @@ impl ManagedIdentity {
 
     /// A credential that has kept nothing yet.
     fn renew(&self) -> Result<Arc<dyn TokenCredential>, IdentityError> {
-        let user_assigned_id = self.client_id.clone().map(UserAssignedId::ClientId);
-        let options = ManagedIdentityCredentialOptions { user_assigned_id, ..Default::default() };
-        let credential: Arc<dyn TokenCredential> = ManagedIdentityCredential::new(Some(options))?;
+        let credential = (self.make)()?;
         *self.credential.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&credential));
         Ok(credential)
     }

@@ -4,7 +4,7 @@
 mod key_vault;
 mod managed_identity;
 
-pub use key_vault::{KeyVault, SecretError, SecretUnavailable, SecretValue};
+pub use key_vault::{KeyVault, SecretError, SecretUnavailable, SecretValue, VaultAnswer};
 pub use managed_identity::{AccessToken, IdentityError, ManagedIdentity};
 
 /// The scope of Azure OpenAI's tokens.

@@ -77,11 +77,11 @@ async fn a_caller_sees_what_any_of_its_groups_and_roles_may_see() {
     let (_, body) = ask_as(&server, SEATTLE, &[], STORES).await;
     assert_eq!(rows(&body), &json!([[[1]]]));
     let (_, body) = ask_as(&server, SEATTLE, &[("groups", "g-1"), ("groups", "unheard-of")], STORES).await;
-    assert_eq!(rows(&body), &json!([[[1,2]]]));
+    assert_eq!(rows(&body), &json!([[[1, 2]]]));
     let (_, body) = ask_as(&server, NOBODY, &[("groups", "g-1")], STORES).await;
-    assert_eq!(rows(&body), &json!([[[1,2]]]));
+    assert_eq!(rows(&body), &json!([[[1, 2]]]));
     let (_, body) = ask_as(&server, NOBODY, &[("roles", "Auditor"), ("groups", "g-1")], STORES).await;
-    assert_eq!(rows(&body), &json!([[[1,2,3,4,5,6,7,8]]]));
+    assert_eq!(rows(&body), &json!([[[1, 2, 3, 4, 5, 6, 7, 8]]]));
     // Known, but with no store: an empty answer, which is the truth.
     let (_, body) = ask_as(&server, NOBODY, &[("groups", "empty")], "select count(*) from orders").await;
     assert_eq!(rows(&body), &json!([[0]]));

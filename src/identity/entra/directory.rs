@@ -49,6 +49,11 @@ impl Directory {
         &self.tenant
     }
 
+    /// Whether it is on this machine: plain HTTP is for nothing else.
+    pub(super) fn is_here(&self) -> bool {
+        self.authority.starts_with("http://")
+    }
+
     /// Where the keys are.
     pub(super) fn keys(&self) -> String {
         format!("{}/{}/discovery/v2.0/keys", self.authority, self.tenant.as_str())

@@ -162,10 +162,10 @@ impl Inner {
         let client = Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
-            // Keys from another host would be another's keys, and a proxy is for config.rs to name.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+            // Keys from another host would be another's keys.
+            .redirect(redirect::Policy::none());
+        // What stays on this machine is for no proxy of the environment to carry.
+        let client = if self.directory.is_here() { client.no_proxy() } else { client }.build()?;
         let issuer = match self.directory.tenant() {
             Tenant::Id(id) => self.directory.issuer(id.clone()),
             // Tokens name their tenant by its id only.

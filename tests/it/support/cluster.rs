@@ -127,6 +127,12 @@ impl TestDatabase {
         cluster.cluster.login("rowgate_app", &cluster.app_password, &self.name)
     }
 
+    /// The same as a URL.
+    pub fn url(&self) -> String {
+        let cluster = cluster();
+        format!("postgres://rowgate_app:{}@127.0.0.1:{}/{}", cluster.app_password, cluster.cluster.port(), self.name)
+    }
+
     pub fn settings(&self, more: &[(&str, &str)]) -> Settings {
         let pairs = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut settings = Settings::read(pairs.collect()).unwrap();

@@ -1,10 +1,14 @@
 //! What the tests stand on.
 
+pub mod azure;
 mod cluster;
+pub mod functions_host;
+mod pgbouncer;
 mod proxy;
 mod server;
 
 pub use cluster::{TestDatabase, cluster};
+pub use pgbouncer::{Bouncing, PgBouncer};
 pub use proxy::CountingProxy;
 pub use server::TestServer;
 

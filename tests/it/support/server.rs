@@ -1,5 +1,6 @@
 //! A whole server in this process, on a port of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rowgate::app::{self, App, Azure};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::functions_host::FunctionsHost;
 use super::{TestDatabase, cluster};
 
 pub struct TestServer {
@@ -18,6 +20,7 @@ pub struct TestServer {
     pub client: reqwest::Client,
     end: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
+    host: Option<FunctionsHost>,
 }
 
 /// What a tool answered.
@@ -33,10 +36,32 @@ impl TestServer {
         Self::start_with(&[]).await
     }
 
+    /// In this process, or as the package that `ROWGATE_TEST_PACKAGE` names, behind the Functions host.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         let database = TestDatabase::create().await;
+        if let Some(package) = std::env::var_os("ROWGATE_TEST_PACKAGE") {
+            return Self::start_package(database, Path::new(&package), settings).await;
+        }
         let settings = database.settings(settings);
         Self::serve(database, settings).await
+    }
+
+    async fn start_package(database: TestDatabase, package: &Path, settings: &[(&str, &str)]) -> Self {
+        let own = [
+            ("ROWGATE_DATABASE_URL", database.url()),
+            ("ROWGATE_CLAIM_KEYS", cluster().key_text.clone()),
+            ("ROWGATE_IDENTITY", "trusted-header".to_owned()),
+            // Nobody answers there: what is tried like this does not search.
+            ("ROWGATE_EMBEDDER", "azure-openai".to_owned()),
+            ("ROWGATE_OPENAI_ENDPOINT", "http://127.0.0.1:9".to_owned()),
+        ];
+        let mut environment: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        environment.retain(|(name, _)| settings.iter().all(|(given, _)| given != name));
+        environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        environment.push(("AzureWebJobsDisableHomepage".to_owned(), "true".to_owned()));
+        let host = FunctionsHost::start(package, &environment).await.unwrap();
+        let (url, client) = (host.url(), reqwest::Client::new());
+        Self { database, url, client, end: None, serving: None, host: Some(host) }
     }
 
     pub async fn serve(database: TestDatabase, settings: Settings) -> Self {
@@ -46,19 +71,23 @@ impl TestServer {
     pub async fn serve_with(database: TestDatabase, settings: Settings, embedder: Option<Arc<dyn Embedder>>) -> Self {
         let profile = app::profile(&settings, retail::PROFILE).unwrap();
         let azure = Azure::new(&settings);
-        let app = App::build(settings, profile, embedder, &azure).unwrap();
+        Self::run(database, App::build(settings, profile, embedder, &azure).unwrap()).await
+    }
+
+    pub async fn run(database: TestDatabase, app: App) -> Self {
         let listener = app.listen().await.unwrap();
         let url = format!("http://{}", listener.address());
         let (end, ended) = oneshot::channel::<()>();
         let serving = tokio::spawn(app.serve(listener, async {
             let _ = ended.await;
         }));
-        Self { database, url, client: reqwest::Client::new(), end: Some(end), serving: Some(serving) }
+        Self { database, url, client: reqwest::Client::new(), end: Some(end), serving: Some(serving), host: None }
     }
 
     /// Tells the server to end and waits until it has.
     pub async fn stop(&mut self) {
         drop(self.end.take());
+        drop(self.host.take());
         if let Some(serving) = self.serving.take() {
             serving.await.unwrap();
         }
