@@ -105,6 +105,20 @@ fn sql_rmcp_and_the_environment_have_one_room_each() {
 }
 
 #[test]
+fn the_network_and_tokens_have_few_doors() {
+    for (path, text) in sources() {
+        let door =
+            |doors: &[&str]| doors.iter().any(|door| path.starts_with(door) || path.ends_with(format!("{door}.rs")));
+        if !door(&["src/embedding/azure_openai", "src/identity/entra"]) {
+            assert!(!text.contains("reqwest::"), "{}", path.display());
+        }
+        if !door(&["src/identity/entra"]) {
+            assert!(!text.contains("jsonwebtoken::"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_readme_has_every_setting_as_the_code_has_it() {
     let readme = fs::read_to_string("README.md").unwrap();
     for (name, unset, meaning) in rowgate::config::VARIABLES {

@@ -358,3 +358,32 @@ async fn entras_tokens_are_checked_by_the_handler_itself() {
     let body = until_ok(&host, issued.expose(), STORES).await;
     assert_eq!(body["result"]["structuredContent"]["rows"], json!([[[1]]]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_signed_in_to_the_azure_cli_can_embed_from_a_laptop() {
+    let azure = LoopbackAzure::start().await;
+    let database = TestDatabase::create().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = azure.identity.issue(crate::support::azure::COGNITIVE_SERVICES);
+    let answer = json!({ "accessToken": token, "expires_on": 4_000_000_000_u64, "tokenType": "Bearer" });
+    let az = folder.path().join("az");
+    std::fs::write(
+        &az,
+        format!("#!/bin/sh\ntest \"$4\" = {} && echo '{answer}'\n", crate::support::azure::COGNITIVE_SERVICES),
+    )
+    .unwrap();
+    std::fs::set_permissions(&az, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut command = tokio::process::Command::new("scripts/with-azure-cli-identity");
+    command
+        .args([env!("CARGO_BIN_EXE_rowgate"), "embed"])
+        .env_remove("ROWGATE_TEST_PACKAGE")
+        .env_remove("ROWGATE_TEST_PGBOUNCER")
+        .env("PATH", path)
+        .env("ROWGATE_ADMIN_DATABASE_URL", database.admin_url())
+        .env("ROWGATE_EMBEDDER", "azure-openai")
+        .env("ROWGATE_OPENAI_ENDPOINT", azure.plain_openai());
+    let output = command.output().await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("rows embedded with text-embedding-3-small"), "{told}");
+}

@@ -100,7 +100,7 @@ impl Claims {
         if overage {
             tracing::debug!("the caller is in more groups than Entra lists in a token, and counts as in none");
         }
-        let groups = texts(&self.groups).filter(|_| true || overage).take(MOST).map(|id| format!("group:{id}"));
+        let groups = texts(&self.groups).filter(|_| !overage).take(MOST).map(|id| format!("group:{id}"));
         let roles = texts(&self.roles).take(MOST).map(|role| format!("role:{role}"));
         let mut principals = vec![object];
         for more in groups.chain(roles).filter_map(|text| Principal::parse(&text).ok()) {

@@ -127,7 +127,14 @@ impl TestDatabase {
         cluster.cluster.login("rowgate_app", &cluster.app_password, &self.name)
     }
 
-    /// The same as a URL.
+    /// As the superuser, as a URL.
+    pub fn admin_url(&self) -> String {
+        let config = cluster().cluster.superuser(&self.name);
+        let password = String::from_utf8(config.get_password().unwrap().to_vec()).unwrap();
+        format!("postgres://postgres:{password}@127.0.0.1:{}/{}", cluster().cluster.port(), self.name)
+    }
+
+    /// As the login role of the request path, as a URL.
     pub fn url(&self) -> String {
         let cluster = cluster();
         format!("postgres://rowgate_app:{}@127.0.0.1:{}/{}", cluster.app_password, cluster.cluster.port(), self.name)
