@@ -24,6 +24,10 @@ pub struct DatabaseSettings {
     pub pool_size: usize,
     /// How long a call waits for a connection.
     pub pool_wait: Duration,
+    /// Calls at once, those that wait for a connection too.
+    pub calls: usize,
+    /// The same of one caller.
+    pub calls_per_caller: usize,
     /// How long making a connection may take.
     pub connect: Duration,
     /// How long a connection is used.
@@ -78,6 +82,8 @@ impl DatabaseSettings {
             },
             pool_size: reader.number("ROWGATE_POOL_SIZE", 4, 1..=1_000),
             pool_wait: reader.seconds("ROWGATE_POOL_WAIT_SECONDS", 5, 1..=60),
+            calls: reader.number("ROWGATE_CALLS", 256, 1..=10_000),
+            calls_per_caller: reader.number("ROWGATE_CALLS_PER_CALLER", 32, 1..=10_000),
             connect: reader.seconds("ROWGATE_CONNECT_SECONDS", 10, 1..=60),
             lifetime: reader.seconds("ROWGATE_CONNECTION_SECONDS", 1_800, 10..=86_400),
         }

@@ -78,6 +78,12 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("ROWGATE_BODY_BYTES", "1048576", "largest request body"),
     ("ROWGATE_POOL_SIZE", "4", "connections to the database at most"),
     ("ROWGATE_POOL_WAIT_SECONDS", "5", "how long a call waits for one of them"),
+    ("ROWGATE_CALLS", "256", "calls at once, those that wait for a connection too; one more is told to come back"),
+    (
+        "ROWGATE_CALLS_PER_CALLER",
+        "32",
+        "the same of one caller, who besides never has all connections, if there are two or more",
+    ),
     ("ROWGATE_CONNECTION_SECONDS", "1800", "how long one is used before it is replaced"),
     ("ROWGATE_CONNECT_SECONDS", "10", "how long making one may take"),
     ("ROWGATE_STATEMENT_SECONDS", "30", "how long a caller's statement may run"),

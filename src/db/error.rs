@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 
 use tokio_postgres::error::{DbError as ServerError, ErrorPosition, SqlState};
 
+use super::posture::Problem;
 use super::statement::StatementError;
 use crate::identity::KeysUnavailable;
 
@@ -17,12 +18,18 @@ pub enum DbError {
     /// All connections are in use and none came free in time.
     #[error("no connection came free in time")]
     Busy,
+    /// The caller has too many calls at once.
+    #[error("the caller has too many calls at once")]
+    Crowded,
     /// The connection broke during the call.
     #[error("the connection to the database was lost")]
     Lost(#[source] tokio_postgres::Error),
     /// The caller is proved, but the database does not know it.
     #[error("the database does not know the caller")]
     UnknownCaller,
+    /// The database is not set up so that its protection holds.
+    #[error("the database is not safe to serve from: {}", told(.0))]
+    Unsafe(Vec<Problem>),
     /// The issued token that proved the caller was revoked, or is not of this database.
     #[error("the token was revoked")]
     TokenRevoked,
@@ -107,6 +114,12 @@ impl DbError {
             _ => Err(error),
         }
     }
+}
+
+fn told(problems: &[Problem]) -> String {
+    let problems: Vec<_> =
+        problems.iter().map(|problem| format!("{}; mend it by: {}", problem.what, problem.mend)).collect();
+    problems.join(". ")
 }
 
 impl SqlMistake {

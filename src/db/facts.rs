@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::join;
 use tokio_postgres::types::{Kind, Type};
 
-use super::DbError;
+use super::connection::Connection;
+use super::{DbError, posture};
 
 /// How old facts may get before they are read again.
 const FRESH: Duration = Duration::from_secs(300);
 
 /// Facts about the server.
 pub(super) struct ServerFacts {
+    /// The tables that can be read, as `schema.table`.
+    pub(super) exposed: Vec<String>,
     /// Names of functions that are volatile in any of their forms.
     pub(super) volatile: HashSet<String>,
     types: HashMap<u32, OtherType>,
@@ -33,9 +36,10 @@ pub(super) struct OtherType {
 }
 
 impl ServerFacts {
-    /// Reads them in one round trip, as the login role.
-    pub(super) async fn read(client: &tokio_postgres::Client) -> Result<Self, DbError> {
-        let (functions, types, vector) = join!(
+    /// Reads them in one round trip, as the login role. An error if the database is not set up to be served from.
+    pub(super) async fn read(client: &Connection) -> Result<Self, DbError> {
+        let (exposed, functions, types, vector) = join!(
+            posture::check(client),
             client.query_typed(
                 "select distinct proname::text from pg_catalog.pg_proc where provolatile = 'v' and prokind <> 'p'",
                 &[]
@@ -56,7 +60,9 @@ impl ServerFacts {
             None => false,
         };
         let some = |oid: u32| (oid != 0).then_some(oid);
-        let mut facts = Self { volatile: HashSet::new(), types: HashMap::new(), scans_on, read: Instant::now() };
+        let exposed = exposed?;
+        let mut facts =
+            Self { exposed, volatile: HashSet::new(), types: HashMap::new(), scans_on, read: Instant::now() };
         for row in functions.map_err(DbError::of_ours)? {
             facts.volatile.insert(row.try_get(0).map_err(DbError::Internal)?);
         }

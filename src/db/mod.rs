@@ -1,11 +1,13 @@
 //! The database: the only room that speaks SQL. User data is reached from a [`Caller`] alone, through the transaction
 //! of `caller_tx.rs`; the pool is nobody else's. Never waits for another service while it holds a connection.
 
+mod admission;
 mod caller_tx;
 mod catalog;
 mod connection;
 mod error;
 mod facts;
+mod posture;
 mod search;
 mod statement;
 mod tls;
@@ -29,6 +31,7 @@ pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
 pub use connection::{Password, PasswordSource};
 pub use error::{DbError, SqlMistake};
+pub use posture::Problem;
 pub use search::{Found, Search, Target};
 pub use statement::{Statement, StatementError};
 pub use tls::{Tls, TlsError};
@@ -36,15 +39,20 @@ pub use tls::{Tls, TlsError};
 use crate::config::{DatabaseSettings, LimitSettings};
 use crate::domain::{ByteLimit, RowLimit, SearchSource, ValueHint};
 use crate::identity::{Caller, Claim, KeySource, SigningKeys};
+use admission::Admission;
 use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
 use search::{SearchSql, models_query};
 use value::UNKNOWN_TYPE;
 
-/// Runs work with the signing keys and a connection from the pool, and once more with another if the first turned out to
+/// Lets the caller's call in, and runs work with the signing keys and a connection from the pool, and once more with another if the first turned out to
 /// be dead or the newest key unknown to the database.
 macro_rules! leased {
+    ($db:ident, $caller:expr, |$lease:ident, $keys:ident| $work:expr) => {{
+        let _admitted = $db.admission.admit($caller.principal()).await?;
+        leased!($db, |$lease, $keys| $work)
+    }};
     ($db:ident, |$lease:ident, $keys:ident| $work:expr) => {{
         let mut attempts = Attempts::default();
         loop {
@@ -68,6 +76,7 @@ const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
 /// The database, as callers use it.
 pub struct Db {
     pool: Pool<ConnectionManager>,
+    admission: Admission,
     keys: Arc<dyn KeySource>,
     opening: Opening,
     result_bytes: ByteLimit,
@@ -109,6 +118,12 @@ impl Db {
             .map_err(|error| DbError::Unreachable(Box::new(error)))?;
         Ok(Self {
             pool,
+            admission: Admission::new(
+                settings.calls,
+                settings.calls_per_caller,
+                settings.pool_size,
+                settings.pool_wait,
+            ),
             keys,
             opening: Opening::new(limits.statement, search_path),
             result_bytes: limits.result_bytes,
@@ -119,7 +134,7 @@ impl Db {
 
     /// Runs a caller's statement, after a look at what it says.
     pub async fn query(&self, caller: &Caller, sql: &str, rows: RowLimit) -> Result<Answer, DbError> {
-        leased!(self, |lease, keys| {
+        leased!(self, caller, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             let statement = Statement::check(sql, &facts.volatile)?;
             self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, rows).await
@@ -133,7 +148,7 @@ impl Db {
         statement: &Statement,
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
-        leased!(self, |lease, keys| {
+        leased!(self, caller, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, statement, rows).await
         })
@@ -164,7 +179,7 @@ impl Db {
         hints: &[ValueHint],
         wanted: impl Fn(&Catalog) -> Vec<String> + Send + Sync,
     ) -> Result<Described, DbError> {
-        leased!(self, |lease, keys| {
+        leased!(self, caller, |lease, keys| {
             let sign = || Claim::sign(keys.newest(), caller);
             self.describe_on(&lease, &sign, hints, &wanted).await
         })
@@ -211,7 +226,7 @@ impl Db {
 
     /// Finds rows, the nearest first and those of a code that was typed before them. One round trip.
     pub async fn search(&self, caller: &Caller, search: &Search<'_>) -> Result<Vec<Found>, DbError> {
-        leased!(self, |lease, keys| {
+        leased!(self, caller, |lease, keys| {
             let connection = lease.connection()?;
             let facts = self.facts(connection).await?;
             let sql = SearchSql::of(search, &facts)?;
@@ -224,7 +239,7 @@ impl Db {
 
     /// The models that have vectors, and how many each.
     pub async fn search_models(&self, caller: &Caller, source: &SearchSource) -> Result<Vec<(String, i64)>, DbError> {
-        leased!(self, |lease, keys| {
+        leased!(self, caller, |lease, keys| {
             let claim = Claim::sign(keys.newest(), caller);
             let queries = [models_query(source)];
             let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
@@ -237,9 +252,10 @@ impl Db {
     /// Whether the database answers and knows the reader role. Says nothing of any caller's data.
     pub async fn check_ready(&self) -> Result<(), DbError> {
         leased!(self, |lease, _keys| {
-            let rows = lease.connection()?.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
+            let connection = lease.connection()?;
+            let rows = connection.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
             match rows.first().map(|row| row.try_get(0)) {
-                Some(Ok(true)) => Ok(()),
+                Some(Ok(true)) => self.facts(connection).await.map(|_| ()),
                 _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
             }
         })
@@ -272,6 +288,14 @@ impl Db {
         };
         let (keys, ()) = tokio::try_join!(async { Ok(fetching.await?) }, connecting)?;
         Ok(keys)
+    }
+
+    /// The tables whose names stand in a text, as far as is known: for the record of a call, not for a decision.
+    pub fn mentioned(&self, sql: &str) -> Vec<String> {
+        let Some(facts) = read(&self.facts) else { return Vec::new() };
+        let names = statement::identifiers(sql);
+        let bare = |table: &str| table.rsplit('.').next().unwrap_or(table).to_owned();
+        facts.exposed.iter().filter(|table| names.contains(&bare(table))).cloned().collect()
     }
 
     /// Closes all connections.

@@ -156,6 +156,12 @@ impl Statement {
     }
 }
 
+/// All identifiers of a text, as PostgreSQL reads them.
+pub(super) fn identifiers(sql: &str) -> HashSet<String> {
+    let is_name = |word: &Word<'_>| matches!(word.kind, TokenKind::Ident | TokenKind::QuotedIdent { .. });
+    words(sql).iter().filter(|word| is_name(word)).map(identifier).collect()
+}
+
 fn words(sql: &str) -> Vec<Word<'_>> {
     let mut start = 0;
     squawk_lexer::tokenize(sql)

@@ -22,6 +22,7 @@ pub(super) async fn database(State(server): State<McpServer>) -> Response {
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
             let problem = match error {
+                DbError::Unsafe(_) => "The database is not set up safely; the log says what to mend.",
                 DbError::Keys(_) => "The secrets can not be fetched.",
                 DbError::Unreachable(_) | DbError::Lost(_) => "The database can not be reached.",
                 DbError::Busy => "All connections to the database are in use.",

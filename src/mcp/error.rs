@@ -91,10 +91,17 @@ impl ToolError {
                 DbError::Busy => {
                     "The server is busy: all connections to the database are in use. Try again in a moment."
                 }
+                DbError::Crowded => {
+                    "You have too many calls at once: wait until some of them have ended, and then try again."
+                }
                 DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_) => {
                     "The database can not be reached right now. Try again in a few seconds."
                 }
                 DbError::Keys(_) => "The server can not get at its secrets right now. Try again in a few seconds.",
+                DbError::Unsafe(_) => {
+                    "The server refuses to show any data, because its database is not set up safely; its operator has \
+                     to look at the log."
+                }
                 DbError::TokenRevoked => "The token was revoked, or this database never knew it: ask for a new one.",
                 DbError::Claim(_) | DbError::UnknownKey(_) => {
                     "The server could not prove the caller to the database; its operator has to look at the log."
@@ -120,7 +127,7 @@ impl ToolError {
     pub(super) fn challenge(&self) -> Option<Challenge> {
         match self {
             Self::Db(DbError::Keys(unavailable)) => Some(Challenge::TryAgain(unavailable.retry_after)),
-            Self::Db(DbError::Busy) => Some(Challenge::TryAgain(SOON)),
+            Self::Db(DbError::Busy | DbError::Crowded) => Some(Challenge::TryAgain(SOON)),
             Self::Db(DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_)) => {
                 Some(Challenge::TryAgain(LATER))
             }
@@ -129,12 +136,43 @@ impl ToolError {
         }
     }
 
+    /// What came of the call, in a word, for its record.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::NoCaller(_) => "no caller",
+            Self::Arguments(_) | Self::Limit(_) | Self::UnknownTables(_) | Self::Search(_) | Self::NotSetUp(_) => {
+                "arguments"
+            }
+            Self::Sql(_) => "statement",
+            Self::Deadline(_) => "deadline",
+            Self::Cancelled => "cancelled",
+            Self::Result(_) => "internal",
+            Self::Db(error) => match error {
+                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_) => "database",
+                DbError::Busy | DbError::Crowded => "busy",
+                DbError::UnknownCaller => "unknown caller",
+                DbError::TokenRevoked => "revoked",
+                DbError::Keys(_) => "secrets",
+                DbError::UnknownKey(_) | DbError::Claim(_) => "claim",
+                DbError::Unsafe(_) => "unsafe",
+                DbError::Refused(_) | DbError::Statement(_) => "statement",
+                DbError::TimedOut => "timed out",
+                DbError::Internal(_) | DbError::Shape(_) => "internal",
+            },
+        }
+    }
+
     /// Logs what is ours to mend; what the caller can mend is an ordinary outcome.
     pub(super) fn log(&self, tool: &str) {
         let error = self as &dyn std::error::Error;
         match self {
             Self::Db(
-                DbError::UnknownCaller | DbError::TokenRevoked | DbError::TimedOut | DbError::Busy | DbError::Keys(_),
+                DbError::UnknownCaller
+                | DbError::TokenRevoked
+                | DbError::TimedOut
+                | DbError::Busy
+                | DbError::Crowded
+                | DbError::Keys(_),
             )
             | Self::Deadline(_) => {
                 tracing::warn!(tool, error, "call failed");

@@ -2,6 +2,7 @@
 //! the database only as the caller of the request, and answers `initialize`, `server/discover` and `tools/list` from
 //! memory.
 
+mod audit;
 mod error;
 mod prompts;
 mod resources;

@@ -26,6 +26,7 @@ mod loopback_azure;
 mod migrations;
 mod package;
 mod pgbouncer;
+mod posture;
 mod protocol;
 mod round_trips;
 mod sample;

@@ -59,8 +59,9 @@ async fn run(call: &Call<'_>, input: Input) -> Result<Output, ToolError> {
     let shared = &call.server.0;
     let limit = input.max_rows.map_or(Ok(shared.limits.default_rows), RowLimit::parse)?;
     let sql = &input.postgresql_query;
-    tracing::debug!(sql = loggable_sql(sql, shared.log_sql), "statement");
-    match shared.db.query(caller, sql, limit).await {
+    let answered = shared.db.query(caller, sql, limit).await;
+    call.audit.statement(loggable_sql(sql, shared.log_sql), shared.db.mentioned(sql));
+    match answered {
         Ok(answer) => Ok(Output::new(answer, limit)),
         Err(error) => Err(explain(call.server, caller, error, sql).await),
     }

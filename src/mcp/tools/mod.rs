@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::audit::Audit;
 use super::error::ToolError;
 use super::{McpServer, Searching, caller, png, status};
 use crate::domain::{Profile, ToolProfile};
@@ -36,6 +37,7 @@ type Run<I, O> = for<'a> fn(&'a Call<'a>, I) -> BoxFuture<'a, Result<O, ToolErro
 struct Call<'a> {
     server: &'a McpServer,
     context: &'a RequestContext<RoleServer>,
+    audit: &'a Audit,
 }
 
 impl Call<'_> {
@@ -94,9 +96,9 @@ where
         async move {
             let name = context.name.to_string();
             let started = Instant::now();
-            let outcome = answer(&context, run).await;
-            let milliseconds = started.elapsed().as_millis() as u64;
-            tracing::info!(tool = name, ok = outcome.is_ok(), milliseconds, "call");
+            let audit = Audit::default();
+            let outcome = answer(&context, &audit, run).await;
+            audit.write(&name, caller(&context.request_context).ok(), started.elapsed(), &outcome);
             Ok(outcome
                 .unwrap_or_else(|error| {
                     error.log(&name);
@@ -111,14 +113,18 @@ where
     })
 }
 
-async fn answer<I, O>(context: &ToolCallContext<'_, McpServer>, run: Run<I, O>) -> Result<CallToolResult, ToolError>
+async fn answer<I, O>(
+    context: &ToolCallContext<'_, McpServer>,
+    audit: &Audit,
+    run: Run<I, O>,
+) -> Result<CallToolResult, ToolError>
 where
     I: DeserializeOwned,
     O: Serialize,
 {
     let arguments = context.arguments.clone().unwrap_or_default();
     let input = serde_json::from_value(arguments.into()).map_err(ToolError::Arguments)?;
-    let call = Call { server: context.service, context: &context.request_context };
+    let call = Call { server: context.service, context: &context.request_context, audit };
     let deadline = context.service.0.limits.call;
     let output = tokio::select! {
         output = tokio::time::timeout(deadline, run(&call, input)) => {

@@ -1,0 +1,53 @@
+//! The record of a call: who asked what of which tables, and what came of it. Never a value, a row or the text of a
+//! statement.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rmcp::model::{CallToolResult, ContentBlock};
+
+use super::error::ToolError;
+use crate::identity::Caller;
+
+/// What a tool says of its call, beside its answer.
+#[derive(Default)]
+pub(super) struct Audit {
+    statement: OnceLock<(String, Vec<String>)>,
+}
+
+impl Audit {
+    /// The statement that ran, as the log may show it, and the tables that it names.
+    pub(super) fn statement(&self, sql: String, tables: Vec<String>) {
+        let _ = self.statement.set((sql, tables));
+    }
+
+    /// Writes the record.
+    pub(super) fn write(
+        &self,
+        tool: &str,
+        caller: Option<&Caller>,
+        took: Duration,
+        outcome: &Result<CallToolResult, ToolError>,
+    ) {
+        let (sql, tables) = self.statement.get().map_or(("", String::new()), |(sql, tables)| (sql, tables.join(" ")));
+        let answer = outcome.as_ref().ok();
+        let rows = answer.and_then(|answer| answer.structured_content.as_ref()?.get("row_count")?.as_u64());
+        let bytes: usize = answer.into_iter().flat_map(|answer| &answer.content).map(text_bytes).sum();
+        tracing::info!(
+            tool,
+            principal = caller.map_or("-", |caller| caller.principal().as_str()),
+            token = caller.and_then(Caller::token).map_or("-", |token| token.as_str()),
+            outcome = outcome.as_ref().map_or_else(ToolError::outcome, |_| "ok"),
+            milliseconds = took.as_millis() as u64,
+            rows = rows.unwrap_or_default(),
+            bytes,
+            sql,
+            tables,
+            "call"
+        );
+    }
+}
+
+fn text_bytes(content: &ContentBlock) -> usize {
+    content.as_text().map_or(0, |text| text.text.len())
+}
