@@ -1,6 +1,6 @@
 //! Search by meaning, inside the caller's transaction: the nearest vectors among the rows that pass the caller's
 //! filters. None is lost to a filter: where few rows pass, their distances are all computed; where many do, the index
-//! is scanned on until enough have passed.
+//! is scanned on until enough have passed; and where it gives up before, every row that passes is compared after all.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -12,15 +12,26 @@ use super::caller_tx::Query;
 use super::facts::ServerFacts;
 use crate::domain::{FilterType, FilterValue, SearchModel, SearchSource, SearchText};
 
-/// Up to how many rows that pass the filters are compared one by one.
-const COMPARED: usize = 10_000;
+/// Up to how many rows that pass the filters are compared one by one. With many more in the table, the index would have
+/// to be scanned far for enough of them; about here it gets quicker.
+const COMPARED: usize = 15_000;
+
+/// The same where there is no filter, so that the index is never scanned further than once.
+const COMPARED_UNFILTERED: usize = 2_000;
 
 /// How many rows are put in order by words and meaning together, whatever few are asked for.
 const CANDIDATES: usize = 100;
 
-/// Lets an index scan go on until enough rows have passed the filters; pgvector 0.8.0 and later.
-const SCAN_ON: &str = "select set_config('hnsw.iterative_scan', 'strict_order', true), \
-                       set_config('hnsw.ef_search', '400', true), set_config('hnsw.max_scan_tuples', '100000', true)";
+/// The plan has branches that never run, and compiling them for what they would cost takes longer than any search.
+const SETTINGS: &str = "select set_config('jit', 'off', true)";
+
+/// Besides, lets an index scan go on until enough rows have passed the filters; pgvector 0.8.0 and later. `ef_search` is
+/// how wide it looks and how much it finds at a time; `strict_order` would drop what is found late.
+const SETTINGS_SCANNING_ON: &str = "select set_config('jit', 'off', true), \
+                                    set_config('hnsw.iterative_scan', 'relaxed_order', true), \
+                                    set_config('hnsw.ef_search', '600', true), \
+                                    set_config('hnsw.max_scan_tuples', '20000', true), \
+                                    set_config('hnsw.scan_mem_multiplier', '8', true)";
 
 /// What is searched for.
 #[derive(Clone, Debug)]
@@ -99,6 +110,7 @@ impl SearchSql {
             })
             .collect();
         let passes = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") };
+        let compared = if conditions.is_empty() { COMPARED_UNFILTERED } else { COMPARED };
         let dimensions = search.model.dimensions;
         let of_model = |e: &str| format!("{e}.{vector}::vector({dimensions})");
         let codes = bind(Parameter::Texts(search.text.codes()));
@@ -121,47 +133,41 @@ impl SearchSql {
                           order by rank desc limit {CANDIDATES})"
                 )
             }
-            Target::Vector(_) | Target::Like => {
+            Target::Vector(numbers) => {
                 let model = bind(Parameter::Text(search.model.name.clone()));
-                let (wanted, but) = match search.target {
-                    Target::Vector(numbers) => {
-                        let of = facts.vector_type().ok_or(DbError::Shape("pgvector is not in this database"))?;
-                        let vector = Parameter::Vector(pgvector::Vector::from(numbers.to_vec()), of);
-                        (format!("{}::vector({dimensions})", bind(vector)), "true".to_owned())
-                    }
-                    _ => {
-                        let like = bind(Parameter::Text(search.text.as_str().to_owned()));
-                        let row = format!(
-                            "(select {key} from {source} where {code} = any ({codes}) or lower({name}) = lower({like})
-                               order by {code} = any ({codes}) desc limit 1)"
-                        );
-                        let like = of_model("l");
-                        (
-                            format!(
-                                "(select {like} from {vectors} l where l.{vector_key} = {row} and l.model = {model})"
-                            ),
-                            format!("e.{vector_key} <> {row}"),
-                        )
-                    }
+                let of = facts.vector_type().ok_or(DbError::Shape("pgvector is not in this database"))?;
+                let vector = bind(Parameter::Vector(pgvector::Vector::from(numbers.to_vec()), of));
+                Nearest {
+                    source: search.source,
+                    stored: of_model("e"),
+                    wanted: format!("{vector}::vector({dimensions})"),
+                    eligible: format!("e.model = {model}"),
+                    passes: passes.clone(),
+                    compared,
+                }
+                .sql(facts.scans_on())
+            }
+            Target::Like => {
+                let model = bind(Parameter::Text(search.model.name.clone()));
+                let like = bind(Parameter::Text(search.text.as_str().to_owned()));
+                let nearest = Nearest {
+                    source: search.source,
+                    stored: of_model("e"),
+                    wanted: "(select vector from asked)".to_owned(),
+                    eligible: format!("e.model = {model} and e.{vector_key} <> (select key from asked)"),
+                    // Nothing is like a row that there is not.
+                    passes: format!("{passes} and exists (select from asked)"),
+                    compared,
                 };
-                let distance = format!("{} <=> {wanted}", of_model("e"));
-                // Without an index that can be scanned on, comparing one by one is the only way to lose nothing.
-                let compared = if facts.scans_on() { COMPARED } else { i32::MAX as usize };
                 format!(
-                    "passing as materialized (
-                         select {key} as key from {source} where {passes} limit {compared} + 1),
-                     few as (select count(*) <= {compared} as yes from passing),
-                     nearest as (
-                         (select e.{vector_key} as key, {distance} as distance, 0::float8 as rank
-                            from {vectors} e join passing on passing.key = e.{vector_key}
-                           where e.model = {model} and {but} and (select yes from few)
-                           order by {distance} limit {CANDIDATES})
-                          union all
-                         (select e.{vector_key}, {distance}, 0::float8
-                            from {vectors} e
-                           where e.model = {model} and {but} and not (select yes from few)
-                             and exists (select from {source} where {key} = e.{vector_key} and {passes})
-                           order by {distance} limit {CANDIDATES}))"
+                    "asked as materialized (
+                         select l.{vector_key} as key, {} as vector from {vectors} l
+                          where l.model = {model} and l.{vector_key} = (
+                              select {key} from {source} where {code} = any ({codes}) or lower({name}) = lower({like})
+                               order by {code} = any ({codes}) desc limit 1)),
+                     {}",
+                    of_model("l"),
+                    nearest.sql(facts.scans_on())
                 )
             }
         };
@@ -182,10 +188,70 @@ impl SearchSql {
     }
 
     /// The queries to run, the search last.
-    pub(super) fn queries(&self) -> Vec<Query<'_>> {
+    pub(super) fn queries(&self) -> [Query<'_>; 2] {
         let bound = self.parameters.iter().map(Parameter::bound).collect();
-        let search = Query::new(self.sql.clone(), bound);
-        if self.scans_on { vec![Query::new(SCAN_ON, vec![]), search] } else { vec![search] }
+        let settings = if self.scans_on { SETTINGS_SCANNING_ON } else { SETTINGS };
+        [Query::new(settings, vec![]), Query::new(self.sql.clone(), bound)]
+    }
+}
+
+/// What the nearest rows are found by, as SQL. `e` is a row of the table of vectors.
+struct Nearest<'a> {
+    source: &'a SearchSource,
+    /// A stored vector.
+    stored: String,
+    /// The vector that is searched for.
+    wanted: String,
+    /// Which stored vectors may be found.
+    eligible: String,
+    /// Which rows of the source may be found.
+    passes: String,
+    /// Up to how many of these are compared one by one.
+    compared: usize,
+}
+
+impl Nearest<'_> {
+    /// Common table expressions, of which `nearest` has what was found. Which of the ways is taken is decided while the
+    /// query runs, by how many rows there are, since no planner knows how many pass a filter under row-level security.
+    fn sql(&self, scans_on: bool) -> String {
+        let Self { stored, wanted, eligible, passes, compared, .. } = self;
+        let SearchSource { source, key, vectors, vector_key, .. } = self.source;
+        let distance = format!("{stored} <=> {wanted}");
+        let passing = format!("exists (select from {source} where {key} = e.{vector_key} and {passes})");
+        // `offset 0` keeps the index out, which would stop before enough rows have passed.
+        let every = |unless: &str| {
+            format!(
+                "(select key, distance, 0::float8 as rank
+                    from (select e.{vector_key} as key, {distance} as distance from {vectors} e
+                           where {eligible} and {passing}{unless} offset 0) every
+                   order by distance limit {CANDIDATES})"
+            )
+        };
+        if !scans_on {
+            return format!("nearest as materialized {}", every(""));
+        }
+        let every = every(" and (select yes from many) and (select yes from short)");
+        // `limit 1` makes it one look-up for each row that passes, however many the planner expects.
+        format!(
+            "passing as materialized (
+                 select {key} as key from {source} where {passes} limit {compared} + 1),
+             many as materialized (select count(*) > {compared} as yes from passing),
+             scanned as materialized (
+                 select e.{vector_key} as key, {distance} as distance
+                   from {vectors} e where {eligible} and {passing} and (select yes from many)
+                  order by {distance} limit {CANDIDATES}),
+             short as materialized (select count(*) < {CANDIDATES} as yes from scanned),
+             nearest as materialized (
+                 (select passing.key, v.distance, 0::float8 as rank
+                    from passing, lateral (select {distance} as distance from {vectors} e
+                                            where e.{vector_key} = passing.key and {eligible} limit 1) v
+                   where not (select yes from many)
+                   order by v.distance limit {CANDIDATES})
+                  union all
+                 (select key, distance, 0::float8 from scanned where not (select yes from short))
+                  union all
+                 {every})"
+        )
     }
 }
 

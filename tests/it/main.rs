@@ -33,6 +33,7 @@ mod sample;
 mod schemas;
 mod search;
 mod search_quality;
+mod search_recall;
 mod secrets;
 mod values;
 mod writes;
