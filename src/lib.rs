@@ -4,7 +4,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 6 | `main` (the command line), [`dev`] (a laptop's database) |
+//! | 6 | `main` (the command line), [`dev`] (a laptop's database), [`doctor`] (what is wrong, and what mends it) |
 //! | 5 | [`app`] (builds everything once) |
 //! | 4 | [`http`] (routes, layers, who is asking) |
 //! | 3 | [`mcp`] (tools, resources, prompts), [`indexing`] (keeps vectors up to date), [`retail`] (the sample) |
@@ -17,6 +17,7 @@ pub mod config;
 pub mod db;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod doctor;
 pub mod domain;
 pub mod embedding;
 pub mod http;

@@ -13,6 +13,7 @@ use rowgate::db::admin::Admin;
 use rowgate::db::migrate::migrate;
 use rowgate::db::principals::{self, Sees};
 use rowgate::db::{Tls, tokens};
+use rowgate::doctor;
 use rowgate::domain::{IdError, Principal, TokenId};
 use rowgate::identity::IssuedToken;
 use rowgate::retail::{self, Scale, Seeded};
@@ -52,6 +53,15 @@ enum Command {
         /// Embed all rows anew.
         #[arg(long)]
         all: bool,
+    },
+    /// Look at everything that `serve` needs, and say what is wrong and what mends it. Changes nothing.
+    Doctor {
+        /// Look through the eyes of this principal: is it let in, and what does it see?
+        #[arg(long = "as", value_parser = principal)]
+        principal: Option<Principal>,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
     },
     /// Who may ask, and what of.
     #[command(subcommand)]
@@ -216,6 +226,18 @@ async fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Embed { model, all } => embed(settings()?, model.as_deref(), all).await,
+        Command::Doctor { principal, json } => {
+            let settings = settings()?;
+            let profile = app::profile(&settings, retail::PROFILE)?;
+            let diagnosis = doctor::diagnose(&settings, &profile, principal.as_ref()).await;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&diagnosis)?);
+            } else {
+                print!("{}", diagnosis.text());
+            }
+            anyhow::ensure!(diagnosis.healthy(), "something has to be mended");
+            Ok(())
+        }
         Command::Principal(command) => administer_principals(&mut admin(&settings()?).await?, command).await,
         Command::Token(command) => {
             let settings = settings()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-pub use sources::{Azure, embedder};
+pub use sources::{Azure, AzureError, embedder};
 
 use crate::config::{Settings, SignInChoice};
 use crate::db::{Db, DbError};
@@ -69,6 +69,17 @@ pub fn profile(settings: &Settings, shipped: &str) -> Result<Profile, AppError> 
     }
 }
 
+/// The database of the settings, as callers use it. Connects to nothing yet.
+pub fn database(settings: &Settings, profile: &Profile, azure: &Azure) -> Result<Db, AppError> {
+    let database = settings.database.app.clone().ok_or(AppError::Missing(
+        "ROWGATE_DATABASE_URL",
+        "it names the database, as postgres://rowgate_app:password@host/database",
+    ))?;
+    let keys = azure.claim_keys(settings)?;
+    let password = azure.password(&settings.database.login)?;
+    Ok(Db::new(database, &settings.database, &settings.limits, &profile.search_path, keys, password)?)
+}
+
 impl App {
     /// A server from settings. Touches no network.
     /// `embedder`: what searches by meaning, if anything.
@@ -78,21 +89,8 @@ impl App {
         embedder: Option<Arc<dyn Embedder>>,
         azure: &Azure,
     ) -> Result<Self, AppError> {
-        let database = settings.database.app.clone().ok_or(AppError::Missing(
-            "ROWGATE_DATABASE_URL",
-            "it names the database, as postgres://rowgate_app:password@host/database",
-        ))?;
         let verifier = sources::verifier(&settings, azure)?;
-        if settings.claim_keys.given.is_none() && settings.azure.key_vault.is_none() {
-            return Err(AppError::Missing(
-                "ROWGATE_CLAIM_KEYS",
-                "it signs claims; make one with `echo k1:$(openssl rand -base64 32)` and give it to `rowgate migrate` \
-                 too, or name the vault that has it by ROWGATE_KEY_VAULT",
-            ));
-        }
-        let keys = azure.keys(&settings.claim_keys, "ROWGATE_CLAIM_KEYS")?;
-        let password = azure.password(&settings.database.login)?;
-        let db = Db::new(database, &settings.database, &settings.limits, &profile.search_path, keys, password)?;
+        let db = database(&settings, &profile, azure)?;
         let searching = embedder.and_then(|embedder| Searching::new(&profile, embedder));
         let server = McpServer::new(profile, db, searching, settings.limits, settings.telemetry.sql);
         let router = http::router(&settings.http, &settings.identity, verifier, server.clone(), settings.limits.call);

@@ -16,7 +16,7 @@ use crate::embedding::{AzureOpenAi, AzureOpenAiSettings, Credential, Embedder, E
 use crate::identity::{
     EntraSettings, EntraVerifier, KeySource, KeysUnavailable, SignIn, SigningKeyError, SigningKeys, Verifier,
 };
-use crate::secrets::{COGNITIVE_SERVICES, KeyVault, ManagedIdentity, POSTGRESQL, SecretValue};
+use crate::secrets::{COGNITIVE_SERVICES, IdentityError, KeyVault, ManagedIdentity, POSTGRESQL, SecretValue};
 
 /// How long one request to an embedding service, and one call with all its attempts, may take.
 const EMBEDDING_ATTEMPT: Duration = Duration::from_secs(10);
@@ -56,6 +56,45 @@ impl Azure {
         Ok(VaultSecret { vault, name: name.to_owned() })
     }
 
+    /// The keys that sign claims.
+    pub(super) fn claim_keys(&self, settings: &Settings) -> Result<Arc<dyn KeySource>, AppError> {
+        if settings.claim_keys.given.is_none() && settings.azure.key_vault.is_none() {
+            return Err(AppError::Missing(
+                "ROWGATE_CLAIM_KEYS",
+                "it signs claims; make one with `echo k1:$(openssl rand -base64 32)` and give it to `rowgate migrate` \
+                 too, or name the vault that has it by ROWGATE_KEY_VAULT",
+            ));
+        }
+        self.keys(&settings.claim_keys, "ROWGATE_CLAIM_KEYS")
+    }
+
+    /// The ids of the keys that sign claims, the newest first; fetched if they have to be.
+    pub async fn check_keys(&self, settings: &Settings) -> Result<Vec<String>, AzureError> {
+        let source = self.claim_keys(settings).map_err(|error| AzureError::Settings(Box::new(error)))?;
+        let keys = source.keys().await?;
+        Ok(keys.iter().map(|key| key.id().as_str().to_owned()).collect())
+    }
+
+    /// The services that the managed identity has tokens for, of those that are asked as it; `None` if none is.
+    pub async fn check_identity(&self, settings: &Settings) -> Option<Result<Vec<&'static str>, IdentityError>> {
+        let embedding = &settings.embedding;
+        let openai = embedding.embedder == Some(EmbedderChoice::AzureOpenAi)
+            && embedding.key.is_none()
+            && embedding.key_secret.is_none();
+        let asked = [
+            (settings.database.login == LoginChoice::Entra, POSTGRESQL, "PostgreSQL"),
+            (openai, COGNITIVE_SERVICES, "Azure OpenAI"),
+        ];
+        let mut services = Vec::new();
+        for (_, scope, name) in asked.into_iter().filter(|(asked, ..)| *asked) {
+            match self.identity.token(scope, false).await {
+                Ok(_) => services.push(name),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        (!services.is_empty()).then_some(Ok(services))
+    }
+
     /// Signing keys that are given, or in the vault.
     pub(super) fn keys(&self, keys: &KeySettings, variable: &'static str) -> Result<Arc<dyn KeySource>, AppError> {
         match &keys.given {
@@ -72,6 +111,17 @@ impl Azure {
             LoginChoice::KeyVault(name) => Some(Arc::new(self.secret(name, "ROWGATE_KEY_VAULT")?)),
         })
     }
+}
+
+/// Why something of Azure's can not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AzureError {
+    /// The settings do not say where it is.
+    #[error(transparent)]
+    Settings(Box<AppError>),
+    /// The vault.
+    #[error(transparent)]
+    Keys(#[from] KeysUnavailable),
 }
 
 /// Who signs in, and how.

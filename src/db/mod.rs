@@ -6,6 +6,7 @@ mod caller_tx;
 mod catalog;
 mod connection;
 mod error;
+mod examine;
 mod facts;
 mod posture;
 mod search;
@@ -31,6 +32,7 @@ pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
 pub use connection::{Password, PasswordSource};
 pub use error::{DbError, SqlMistake};
+pub use examine::Examined;
 pub use posture::Problem;
 pub use search::{Found, Search, Target};
 pub use statement::{Statement, StatementError};
@@ -76,6 +78,7 @@ const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
 /// The database, as callers use it.
 pub struct Db {
     pool: Pool<ConnectionManager>,
+    tls: bool,
     admission: Admission,
     keys: Arc<dyn KeySource>,
     opening: Opening,
@@ -110,6 +113,7 @@ impl Db {
         let mut pool = PoolConfig::new(settings.pool_size);
         pool.timeouts = timeouts;
         let tls = Tls::new(&settings.tls);
+        let is_protected = tls.is_for(&config);
         let manager = ConnectionManager::new(config, tls, password, settings.connect, settings.lifetime, allowed);
         let pool = Pool::builder(manager)
             .config(pool)
@@ -118,6 +122,7 @@ impl Db {
             .map_err(|error| DbError::Unreachable(Box::new(error)))?;
         Ok(Self {
             pool,
+            tls: is_protected,
             admission: Admission::new(
                 settings.calls,
                 settings.calls_per_caller,
@@ -259,6 +264,29 @@ impl Db {
                 _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
             }
         })
+    }
+
+    /// Looks at the server, without a caller.
+    pub async fn examine(&self) -> Result<Examined, DbError> {
+        let lease = Lease::take(&self.pool).await?;
+        let examined = examine::examine(lease.connection()?, self.tls).await;
+        lease.give_back();
+        examined
+    }
+
+    /// How many rows a caller sees of each table, `1000+` for more than a thousand.
+    pub async fn visible(&self, caller: &Caller) -> Result<Vec<(String, String)>, DbError> {
+        let answer = leased!(self, caller, |lease, keys| {
+            let facts = self.facts(lease.connection()?).await?;
+            let statement = Statement::unchecked(&examine::visible(&facts));
+            self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, RowLimit::DEFAULT).await
+        })?;
+        let shown = |row: Vec<serde_json::Value>| {
+            let table = row.first()?.as_str()?.to_owned();
+            let rows = row.get(1)?.as_i64()?;
+            Some((table, if rows > 1_000 { "1000+".to_owned() } else { rows.to_string() }))
+        };
+        Ok(answer.rows.into_iter().filter_map(shown).collect())
     }
 
     /// What is known of the server; read on the first call, and again when it has aged.

@@ -44,7 +44,7 @@ impl Tls {
 
     /// What protects connections to these servers; `None` for no TLS, which unless set is for this machine's only.
     pub(super) fn connector(&self, config: &Config) -> Result<Option<MakeRustlsConnect>, TlsError> {
-        if !self.wanted.unwrap_or_else(|| !config.get_hosts().iter().all(is_here)) {
+        if !self.is_for(config) {
             return Ok(None);
         }
         if let Some(connector) = self.connector.get() {
@@ -53,6 +53,11 @@ impl Tls {
         let made = MakeRustlsConnect::new(self.client()?);
         // Kept, so that connections after the first resume its TLS session.
         Ok(Some(self.connector.get_or_init(|| made).clone()))
+    }
+
+    /// Whether connections to these servers are protected.
+    pub(super) fn is_for(&self, config: &Config) -> bool {
+        self.wanted.unwrap_or_else(|| !config.get_hosts().iter().all(is_here))
     }
 
     fn client(&self) -> Result<ClientConfig, TlsError> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each room and the rooms that it may use. `main` may use all.
 const FLOORS: &[(&str, &[&str])] = &[
     ("dev", &["app", "config", "db", "http", "identity", "indexing", "retail"]),
+    ("doctor", &["app", "config", "db", "domain", "embedding", "identity"]),
     ("app", &["config", "db", "domain", "embedding", "http", "identity", "mcp", "secrets"]),
     ("http", &["config", "db", "identity", "mcp"]),
     ("mcp", &["config", "db", "domain", "embedding", "identity", "telemetry"]),

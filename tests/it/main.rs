@@ -14,6 +14,7 @@ mod support;
 mod azure_openai;
 mod callers;
 mod command;
+mod doctor;
 mod entra;
 mod errors;
 mod forging;
