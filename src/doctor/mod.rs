@@ -1,5 +1,5 @@
 //! `rowgate doctor`: looks at everything that a server needs, from settings to rows, and says of each thing what was seen
-//! and what to run. Changes nothing, and prints no secret and no row, so it is safe in production.
+//! and what to run. Changes nothing, and prints no secret and no row, so it may be run beside a server in use.
 
 mod checks;
 
