@@ -69,12 +69,17 @@ pub fn profile(settings: &Settings, shipped: &str) -> Result<Profile, AppError> 
     }
 }
 
-/// The database of the settings, as callers use it. Connects to nothing yet.
-pub fn database(settings: &Settings, profile: &Profile, azure: &Azure) -> Result<Db, AppError> {
-    let database = settings.database.app.clone().ok_or(AppError::Missing(
+/// As whom to connect, and where.
+fn login(settings: &Settings) -> Result<tokio_postgres::Config, AppError> {
+    settings.database.app.clone().ok_or(AppError::Missing(
         "ROWGATE_DATABASE_URL",
         "it names the database, as postgres://rowgate_app:password@host/database",
-    ))?;
+    ))
+}
+
+/// The database of the settings, as callers use it. Connects to nothing yet.
+pub fn database(settings: &Settings, profile: &Profile, azure: &Azure) -> Result<Db, AppError> {
+    let database = login(settings)?;
     let keys = azure.claim_keys(settings)?;
     let password = azure.password(&settings.database.login)?;
     Ok(Db::new(database, &settings.database, &settings.limits, &profile.search_path, keys, password)?)
@@ -89,6 +94,7 @@ impl App {
         embedder: Option<Arc<dyn Embedder>>,
         azure: &Azure,
     ) -> Result<Self, AppError> {
+        login(&settings)?;
         let verifier = sources::verifier(&settings, azure)?;
         let db = database(&settings, &profile, azure)?;
         let searching = embedder.and_then(|embedder| Searching::new(&profile, embedder));

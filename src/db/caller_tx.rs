@@ -3,15 +3,18 @@
 //! the futures are polled together, in the order in which the server answers.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{join_all, join4};
+use futures_util::future::{Either, join_all, join4, pending, select};
 use futures_util::{FutureExt, StreamExt, pin_mut};
 use serde_json::Value;
 use tokio::join;
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow};
 
 use super::DbError;
 use super::connection::Connection;
@@ -40,7 +43,10 @@ const ADMIT: &str = "select rowgate.admit($1), set_config('rowgate.claim', $1, t
 
 /// How a transaction opens: its bounds, and all settings that the text of values depends on.
 #[derive(Clone, Debug)]
-pub(super) struct Opening(String);
+pub(super) struct Opening {
+    sql: String,
+    answered: Duration,
+}
 
 /// What came of a caller's statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,17 +78,24 @@ pub enum Truncation {
 }
 
 impl Opening {
-    /// `statement`: how long a statement may run; `search_path`: where unqualified names are looked up.
-    pub(super) fn new(statement: Duration, search_path: &[String]) -> Self {
+    /// `statement`: how long a statement may run; `answered`: how long the server may be silent after the transaction
+    /// was begun, which it does at once; `search_path`: where unqualified names are looked up.
+    pub(super) fn new(statement: Duration, answered: Duration, search_path: &[String]) -> Self {
         let path: Vec<_> = search_path.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
-        Self(format!(
+        let sql = format!(
             "begin read only; set local statement_timeout = {}; set local search_path = {}; \
              set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
              set local extra_float_digits = 1; set local bytea_output = 'hex'; \
              set local standard_conforming_strings = on",
             statement.as_millis(),
             if path.is_empty() { "pg_catalog".to_owned() } else { path.join(", ") },
-        ))
+        );
+        Self { sql, answered }
+    }
+
+    /// Waits for an answer that the server gives without working for it.
+    pub(super) async fn soon<T>(&self, answer: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+        timeout(self.answered, answer).await.unwrap_or(Err(DbError::Silent(self.answered)))
     }
 }
 
@@ -123,13 +136,33 @@ async fn framed<T>(
 ) -> Result<T, DbError> {
     let bound = claim.expose();
     let claim = [(&bound as &(dyn ToSql + Sync), Type::TEXT)];
-    let (opened, admitted, done, closed) = join4(
-        connection.batch_execute(&opening.0),
+    let heard = AtomicBool::new(false);
+    let all = join4(
+        connection.batch_execute(&opening.sql).inspect(|_| heard.store(true, Ordering::Relaxed)),
         connection.execute_typed(ADMIT, &claim),
         work,
         connection.batch_execute(closing),
-    )
-    .await;
+    );
+    // A peer that vanished says nothing, and the system takes a quarter of an hour to find that out. How long the work
+    // takes is another matter.
+    let silent = async {
+        sleep(opening.answered).await;
+        if heard.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
+    pin_mut!(all, silent);
+    let (opened, admitted, done, closed) = match select(all, silent).await {
+        Either::Left((answered, _)) => answered,
+        Either::Right(_) => return Err(DbError::Silent(opening.answered)),
+    };
+    // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
+    // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
+    if let Err(error) = &closed
+        && error.code() != Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+    {
+        connection.spoil();
+    }
     // After the first error the server refuses the rest, so the first one is the cause.
     opened.map_err(DbError::of_ours)?;
     admitted.map_err(DbError::of_ours)?;
@@ -186,6 +219,27 @@ async fn result_types(connection: &Connection, statement: &Statement) -> Result<
     Ok(described.columns().iter().map(|column| column.type_().oid()).collect())
 }
 
+/// A row's values and their bytes as JSON, if these are not more than `room`.
+fn encode_row(
+    row: &SimpleQueryRow,
+    encodings: &[Encoding],
+    room: usize,
+) -> Result<Option<(Vec<Value>, usize)>, DbError> {
+    let mut values = Vec::with_capacity(encodings.len());
+    let mut text_bytes = 0;
+    for (n, encoding) in encodings.iter().enumerate() {
+        let text = row.try_get(n).map_err(DbError::Internal)?;
+        // An array takes many times its text in memory, so it is measured before it is taken apart.
+        text_bytes += text.map_or(0, str::len);
+        if text_bytes > room {
+            return Ok(None);
+        }
+        values.push(text.map_or(Value::Null, |text| encoding.encode(text)));
+    }
+    let size = 3 + values.iter().map(|value| json_bytes(value) + 1).sum::<usize>();
+    Ok((size <= room).then_some((values, size)))
+}
+
 /// Sends EXECUTE and collects what comes, up to the limits.
 async fn collect(
     connection: &Connection,
@@ -223,16 +277,12 @@ async fn collect(
                 answer.truncated = Some(Truncation::Rows);
             }
             Ok(SimpleQueryMessage::Row(row)) => {
-                let mut values = Vec::with_capacity(encodings.len());
-                for (n, encoding) in encodings.iter().enumerate() {
-                    let text = row.try_get(n).map_err(DbError::Internal)?;
-                    values.push(text.map_or(Value::Null, |text| encoding.encode(text)));
-                }
-                taken += 3 + values.iter().map(|value| json_bytes(value) + 1).sum::<usize>();
-                if taken > bytes.bytes() {
-                    answer.truncated = Some(Truncation::Bytes);
-                } else {
-                    answer.rows.push(values);
+                match encode_row(&row, &encodings, bytes.bytes().saturating_sub(taken))? {
+                    Some((values, size)) => {
+                        taken += size;
+                        answer.rows.push(values);
+                    }
+                    None => answer.truncated = Some(Truncation::Bytes),
                 }
             }
             Ok(_) => {}

@@ -4,6 +4,7 @@
 use std::error::Error as StdError;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
@@ -54,6 +55,7 @@ pub(super) struct Connection {
     cancel: CancelToken,
     version: u32,
     until: Instant,
+    spoilt: AtomicBool,
 }
 
 /// A connection in use by one call.
@@ -150,7 +152,8 @@ impl ConnectionManager {
         }
         let cancel = client.cancel_token();
         let until = Instant::now() + lifetime;
-        Ok(Connection { client: ClientWrapper::new(client, task), meter, cancel, version, until })
+        let client = ClientWrapper::new(client, task);
+        Ok(Connection { client, meter, cancel, version, until, spoilt: AtomicBool::new(false) })
     }
 
     /// Stops what a connection is doing on the server. Waits no longer than for making a connection.
@@ -223,6 +226,11 @@ impl Connection {
         self.version
     }
 
+    /// Says that a transaction on it did not end in a known way, so that it is not used for another one.
+    pub(super) fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the connection was cut because the server sent too much.
     pub(super) fn exceeded(&self) -> bool {
         self.meter.exceeded()
@@ -258,6 +266,14 @@ impl Lease {
         self.connection = None;
     }
 
+    /// Closes the connections that wait in the pool and were made before this one fell silent: their peer is the same,
+    /// and each would have another call find that out.
+    fn evict_older(&self, silence: Duration) {
+        if let Some(pool) = self.connection.as_ref().and_then(Object::pool) {
+            pool.retain(|_, metrics| metrics.age() < silence);
+        }
+    }
+
     /// Ends the lease after its work has ended, well or not. `None` asks for another attempt: the connection turned out
     /// to be dead, as after a restart of the server, or the signing key to be replaced; all that runs here only reads.
     pub(super) fn settle<T>(
@@ -270,10 +286,22 @@ impl Lease {
             // Dropped as it is, so that the statement is cancelled on the server.
             return Some(outcome);
         }
-        let closed = connection.is_closed();
-        self.connection = None;
+        if let Err(DbError::Silent(silence)) = &outcome {
+            self.evict_older(*silence);
+            if attempts.failed {
+                return Some(outcome);
+            }
+            attempts.failed = true;
+            // Dropped as it is: it is not for another call.
+            return None;
+        }
+        // A connection that broke may not know it yet, but then its transaction has no known end either.
+        let (closed, spoilt) = (connection.is_closed(), connection.spoilt.load(Ordering::Relaxed));
+        if closed || !spoilt {
+            self.connection = None;
+        }
         match outcome {
-            Err(DbError::Lost(_) | DbError::Unavailable(_)) if closed && !attempts.failed => {
+            Err(DbError::Lost(_) | DbError::Unavailable(_)) if (closed || spoilt) && !attempts.failed => {
                 attempts.failed = true;
                 None
             }

@@ -2,6 +2,7 @@
 //! client reads is made in `mcp/error.rs`.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use tokio_postgres::error::{DbError as ServerError, ErrorPosition, SqlState};
 
@@ -24,6 +25,9 @@ pub enum DbError {
     /// The connection broke during the call.
     #[error("the connection to the database was lost")]
     Lost(#[source] tokio_postgres::Error),
+    /// The connection said nothing when it had to: whoever is at its other end has gone without a word.
+    #[error("the connection to the database was silent for {0:?}")]
+    Silent(Duration),
     /// The caller is proved, but the database does not know it.
     #[error("the database does not know the caller")]
     UnknownCaller,
@@ -86,7 +90,9 @@ impl DbError {
     /// Sorts an error of a statement that the caller wrote. `prefix`: how many characters of ours stand before it in
     /// the text that a position refers to, if it refers to that text.
     pub(super) fn of_callers(error: tokio_postgres::Error, prefix: Option<usize>) -> Self {
-        let error = match Self::general(error) {
+        // Room for temporary files: the database is well, and another statement may need less.
+        let too_large = error.code() == Some(&SqlState::CONFIGURATION_LIMIT_EXCEEDED);
+        let error = match if too_large { Err(error) } else { Self::general(error) } {
             Ok(sorted) => return sorted,
             Err(error) => error,
         };

@@ -101,6 +101,9 @@ impl DbError {
             }
             Self::Keys(_) => "look at ROWGATE_KEY_VAULT and ROWGATE_CLAIM_KEYS_SECRET",
             Self::Shape(_) | Self::Internal(_) => "rowgate migrate",
+            Self::Silent(_) => {
+                "the network between here and the server swallows what is sent: look at its firewalls and at the server"
+            }
             Self::Lost(_) | Self::Unavailable(_) => "the server ended the connection: look at its log",
             Self::TimedOut => "raise ROWGATE_STATEMENT_SECONDS, or look at what keeps the server busy",
             Self::Refused(_) | Self::Statement(_) | Self::Unsafe(_) => "rowgate migrate, and look at the log",

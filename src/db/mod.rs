@@ -8,6 +8,9 @@ mod connection;
 mod error;
 mod examine;
 mod facts;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod posture;
 mod search;
 mod statement;
@@ -130,7 +133,7 @@ impl Db {
                 settings.pool_wait,
             ),
             keys,
-            opening: Opening::new(limits.statement, search_path),
+            opening: Opening::new(limits.statement, settings.pool_wait, search_path),
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
             catalog: RwLock::new(None),
@@ -258,7 +261,8 @@ impl Db {
     pub async fn check_ready(&self) -> Result<(), DbError> {
         leased!(self, |lease, _keys| {
             let connection = lease.connection()?;
-            let rows = connection.query_typed(READY, &[]).await.map_err(DbError::of_ours)?;
+            let ready = async { connection.query_typed(READY, &[]).await.map_err(DbError::of_ours) };
+            let rows = self.opening.soon(ready).await?;
             match rows.first().map(|row| row.try_get(0)) {
                 Some(Ok(true)) => self.facts(connection).await.map(|_| ()),
                 _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
@@ -294,7 +298,7 @@ impl Db {
         match read(&self.facts) {
             Some(facts) if !facts.stale() => Ok(facts),
             _ => {
-                let facts = Arc::new(ServerFacts::read(connection).await?);
+                let facts = Arc::new(self.opening.soon(ServerFacts::read(connection)).await?);
                 write(&self.facts, Some(Arc::clone(&facts)));
                 Ok(facts)
             }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use squawk_lexer::{Token, TokenKind};
+use squawk_lexer::{LiteralKind, Token, TokenKind};
 
 /// Longest statement, in bytes.
 const LONGEST: usize = 100_000;
@@ -20,6 +20,9 @@ const HARMLESS: &[&str] = &[
     "uuidv4",
     "uuidv7",
 ];
+
+/// Functions that are no volatile ones, and use up an id of a transaction all the same.
+const NOT_HARMLESS: &[&str] = &["pg_current_xact_id", "txid_current"];
 
 /// One statement that reads, without its closing semicolon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +70,18 @@ pub enum StatementError {
         /// Where.
         at: usize,
     },
+    /// `TREAT(x AS f)`, which PostgreSQL reads as a call of f.
+    #[error("TREAT is not accepted: write CAST(… AS …).")]
+    Treat {
+        /// Where.
+        at: usize,
+    },
+    /// `E'…'` and another string after a line break, which PostgreSQL reads as one.
+    #[error("Write one string instead of several: E'…' can not go on in another line here.")]
+    StringGoesOn {
+        /// Where it goes on.
+        at: usize,
+    },
     /// A function that does more than compute.
     #[error("The function {name} can not be used here: it is volatile, so it might do more than read.")]
     Volatile {
@@ -86,6 +101,8 @@ impl StatementError {
             | Self::NotAQuery { at, .. }
             | Self::Parameter { at, .. }
             | Self::UnicodeIdentifier { at }
+            | Self::Treat { at }
+            | Self::StringGoesOn { at }
             | Self::Volatile { at, .. } => Some(*at),
         }
     }
@@ -124,7 +141,8 @@ impl Statement {
         }
 
         for (n, word) in words.iter().enumerate() {
-            let called = words.get(n + 1).is_some_and(|next| next.kind == TokenKind::OpenParen);
+            let followed = words.get(n + 1).is_some_and(|next| next.kind == TokenKind::OpenParen);
+            let called = followed || is_attribute(words.get(..n).unwrap_or_default());
             match word.kind {
                 TokenKind::PositionalParam { .. } => {
                     return Err(StatementError::Parameter { word: word.text.to_owned(), at: at(word) });
@@ -132,9 +150,19 @@ impl Statement {
                 TokenKind::QuotedIdent { uescape: true, .. } => {
                     return Err(StatementError::UnicodeIdentifier { at: at(word) });
                 }
+                TokenKind::Ident if followed && word.text.eq_ignore_ascii_case("treat") => {
+                    return Err(StatementError::Treat { at: at(word) });
+                }
+                // The lexer takes the second for a string without escapes, so that its end is not PostgreSQL's.
+                TokenKind::Literal { kind: LiteralKind::EscStr { .. } } => {
+                    if let Some(next) = words.get(n + 1).filter(|next| next.text.starts_with('\'')) {
+                        return Err(StatementError::StringGoesOn { at: at(next) });
+                    }
+                }
                 TokenKind::Ident | TokenKind::QuotedIdent { .. } if called => {
                     let name = identifier(word);
-                    if volatile.contains(&name) && !HARMLESS.contains(&name.as_str()) {
+                    let harmless = HARMLESS.contains(&name.as_str());
+                    if NOT_HARMLESS.contains(&name.as_str()) || (volatile.contains(&name) && !harmless) {
                         return Err(StatementError::Volatile { name, at: at(word) });
                     }
                 }
@@ -179,6 +207,13 @@ fn words(sql: &str) -> Vec<Word<'_>> {
         .collect()
 }
 
+/// Whether a name that comes after these words is an attribute of a value, which PostgreSQL reads as a call as well:
+/// `(x).f` is `f(x)`.
+fn is_attribute(before: &[Word<'_>]) -> bool {
+    let [.., value, dot] = before else { return false };
+    dot.kind == TokenKind::Dot && matches!(value.kind, TokenKind::CloseParen | TokenKind::CloseBracket)
+}
+
 /// The name that PostgreSQL reads: folded to lower case unless quoted.
 fn identifier(word: &Word<'_>) -> String {
     match word.kind {
@@ -211,6 +246,8 @@ mod tests {
             "select 'a;b', $$;$$, $x$ ; $$ $x$ -- ; pg_sleep(1)\n",
             "select random(), 'pg_sleep(1)' as pg_sleep",
             "/* a /* nested */ ; */ select pg_sleep from t",
+            "select t.pg_sleep, (t).pg_slept, treat from t",
+            "select E'a\\'', E'b' || 'c'",
         ] {
             assert_eq!(check(sql).map(|s| s.as_str().to_owned()), Ok(sql.to_owned()));
         }
@@ -233,10 +270,40 @@ mod tests {
             ("select pg_catalog.\"pg_sleep\"(1)", "pg_sleep"),
             ("select \"we\"\"ird\"()", "we\"ird"),
             ("select * from set_config('a','b',true)", "set_config"),
+            ("select (30).pg_sleep", "pg_sleep"),
+            ("select (a)[1] . \"pg_sleep\"", "pg_sleep"),
+            ("select txid_current()", "txid_current"),
         ] {
             assert!(matches!(at(sql), StatementError::Volatile { name: n, .. } if n == name), "{sql}");
         }
+        assert_eq!(at("select treat(30 as pg_sleep)"), StatementError::Treat { at: 7 });
+        assert_eq!(at("select E'a'\n'b\\' || ' || pg_sleep(1) -- '"), StatementError::StringGoesOn { at: 12 });
         assert_eq!(at("select '\0'"), StatementError::ZeroByte);
         assert_eq!(at(&"x".repeat(100_001)), StatementError::TooLong(100_001));
+    }
+
+    /// Whatever comes, what is accepted is accepted again as it is, and what is refused is refused inside of the text.
+    #[test]
+    fn what_passes_passes_again() {
+        use rand::{RngExt, SeedableRng};
+        let mut random = rand::rngs::ChaCha8Rng::seed_from_u64(7);
+        let parts =
+            r#"select@ @;@(@)@'@"@$$@$1@$x$@--@/*@*/@E'@U&"@\@pg_sleep@"pg_sleep"@with@1@,@.@é@𝄞@x@B'@::@0x@1e@"#;
+        let parts: Vec<_> = parts.split('@').chain(["\n"]).collect();
+        let (mut passed, rounds) = (0, 20_000);
+        for _ in 0..rounds {
+            let length = random.random_range(0..12);
+            let text: String = (0..length).map(|_| parts[random.random_range(0..parts.len())]).collect();
+            let text = format!("select {text}");
+            match check(&text) {
+                Ok(statement) => {
+                    passed += 1;
+                    assert!(text.starts_with(statement.as_str()));
+                    assert_eq!(check(statement.as_str()), Ok(statement));
+                }
+                Err(error) => assert!(error.position().unwrap() < text.chars().count(), "{text}: {error:?}"),
+            }
+        }
+        assert!(passed > rounds / 10 && passed < rounds);
     }
 }

@@ -323,4 +323,35 @@ mod tests {
             assert!(counted >= written && counted <= written + 4, "{value}: {counted} for {written}");
         }
     }
+
+    /// Every text of up to seven of these characters: a number is the number that was written.
+    #[test]
+    fn short_numerics_are_what_they_say() {
+        let characters = ['-', '0', '1', '5', '.'];
+        let mut texts = vec![String::new()];
+        for _ in 0..7 {
+            texts = texts.iter().flat_map(|text| characters.map(|c| format!("{text}{c}"))).collect();
+            for text in &texts {
+                if let Value::Number(number) = Encoding::Numeric.encode(text) {
+                    assert_eq!(number.as_f64().unwrap(), text.parse::<f64>().unwrap(), "{text}");
+                    assert!(!text.trim_start_matches('-').is_empty());
+                }
+            }
+        }
+    }
+
+    /// Arrays as PostgreSQL writes them, of every short text of what it quotes.
+    #[test]
+    fn texts_come_out_of_an_array_as_they_went_in() {
+        let characters = ['"', '\\', ',', '{', '}', ' ', 'é', 'N'];
+        let mut texts = vec![String::new()];
+        for _ in 0..4 {
+            texts = texts.iter().flat_map(|text| characters.map(|c| format!("{text}{c}"))).collect();
+            let quoted = texts.iter().map(|text| format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\"")));
+            let array = format!("{{NULL,{}}}", quoted.collect::<Vec<_>>().join(","));
+            let read = Encoding::Array(Box::new(Encoding::Text)).encode(&array);
+            assert!(read[0].is_null());
+            assert!(read.as_array().unwrap().iter().skip(1).eq(texts.iter().map(String::as_str)));
+        }
+    }
 }

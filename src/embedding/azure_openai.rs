@@ -162,11 +162,11 @@ impl Embedder for AzureOpenAi {
             if texts.is_empty() {
                 return Ok(Embedded { vectors: Vec::new(), tokens: 0 });
             }
-            self.circuit.admit(self.settings.deadline)?;
+            let trying = self.circuit.admit(self.settings.deadline)?;
             let deadline = Instant::now() + self.settings.deadline;
             let call = timeout_at(deadline, self.call(texts, deadline));
             let outcome = call.await.unwrap_or(Err(EmbeddingError::TimedOut));
-            self.circuit.learn(&outcome);
+            trying.learn(&outcome);
             outcome
         })
     }

@@ -24,7 +24,7 @@ pub(super) async fn database(State(server): State<McpServer>) -> Response {
             let problem = match error {
                 DbError::Unsafe(_) => "The database is not set up safely; the log says what to mend.",
                 DbError::Keys(_) => "The secrets can not be fetched.",
-                DbError::Unreachable(_) | DbError::Lost(_) => "The database can not be reached.",
+                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Silent(_) => "The database can not be reached.",
                 DbError::Busy => "All connections to the database are in use.",
                 DbError::Unavailable(_) => "The database does not accept work now.",
                 _ => "The database is not set up for Rowgate: run `rowgate migrate`.",

@@ -1,10 +1,13 @@
 //! HTTP: every route and every layer, in reading order. Proves the caller and hands the rest to MCP. Speaks no SQL.
 
 mod auth;
+mod body;
+mod connections;
 mod health;
 mod landing;
 mod listen;
 mod malformed;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +64,7 @@ pub fn router(
     Router::new()
         .route_service(MCP_PATH, mcp)
         .layer(middleware::from_fn(malformed::answer_as_json_rpc))
+        .layer(middleware::from_fn_with_state(settings.body_bytes, body::read_whole))
         .layer(middleware::from_fn_with_state(door, auth::prove_caller))
         .route(METADATA_PATH, metadata.clone())
         .route(&format!("{METADATA_PATH}{MCP_PATH}"), metadata)

@@ -6,6 +6,8 @@
 
 mod claims;
 mod directory;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod key_set;
 mod refusal;
 mod signing_keys;

@@ -5,6 +5,9 @@ mod caller;
 mod claim;
 mod easy_auth;
 mod entra;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod issued;
 mod signing_key;
 mod verify;

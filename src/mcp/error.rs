@@ -94,7 +94,7 @@ impl ToolError {
                 DbError::Crowded => {
                     "You have too many calls at once: wait until some of them have ended, and then try again."
                 }
-                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_) => {
+                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Silent(_) | DbError::Unavailable(_) => {
                     "The database can not be reached right now. Try again in a few seconds."
                 }
                 DbError::Keys(_) => "The server can not get at its secrets right now. Try again in a few seconds.",
@@ -128,7 +128,7 @@ impl ToolError {
         match self {
             Self::Db(DbError::Keys(unavailable)) => Some(Challenge::TryAgain(unavailable.retry_after)),
             Self::Db(DbError::Busy | DbError::Crowded) => Some(Challenge::TryAgain(SOON)),
-            Self::Db(DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_)) => {
+            Self::Db(DbError::Unreachable(_) | DbError::Lost(_) | DbError::Silent(_) | DbError::Unavailable(_)) => {
                 Some(Challenge::TryAgain(LATER))
             }
             Self::Db(DbError::TokenRevoked) => Some(Challenge::InvalidToken),
@@ -148,7 +148,7 @@ impl ToolError {
             Self::Cancelled => "cancelled",
             Self::Result(_) => "internal",
             Self::Db(error) => match error {
-                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Unavailable(_) => "database",
+                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Silent(_) | DbError::Unavailable(_) => "database",
                 DbError::Busy | DbError::Crowded => "busy",
                 DbError::UnknownCaller => "unknown caller",
                 DbError::TokenRevoked => "revoked",

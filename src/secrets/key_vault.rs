@@ -20,6 +20,8 @@ use super::managed_identity::{IdentityError, ManagedIdentity};
 const RENEWED_AFTER: Duration = Duration::from_secs(300);
 /// How long one fetch may take, with its attempts and the token for them.
 const FETCH: Duration = Duration::from_secs(8);
+/// How long one attempt of them may take, so that a vault that is back is not waited for in vain.
+const ATTEMPT: Duration = Duration::from_millis(2_500);
 /// Waits between attempts, where another can help.
 const WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
 /// How long a failure is remembered unless the vault says otherwise: so often a vault that fails is asked at most.
@@ -195,13 +197,14 @@ impl KeyVault {
         let client = self.client()?;
         let mut waits = WAITS.into_iter();
         loop {
-            let error = match client.get_secret(name, None).await {
-                Ok(response) => match response.into_model().map(|secret| secret.value) {
+            let error = match timeout(ATTEMPT, client.get_secret(name, None)).await {
+                Err(_) => SecretError::TimedOut(name.to_owned()),
+                Ok(Ok(response)) => match response.into_model().map(|secret| secret.value) {
                     Ok(Some(value)) => return Ok(SecretValue(value)),
                     Ok(None) => return Err(SecretError::Missing(name.to_owned())),
                     Err(error) => return Err(SecretError::Unreachable(name.to_owned(), error)),
                 },
-                Err(error) => SecretError::sort(name, error),
+                Ok(Err(error)) => SecretError::sort(name, error),
             };
             match waits.next() {
                 Some(wait) if error.may_pass() => sleep(wait).await,
@@ -275,7 +278,7 @@ impl SecretError {
     /// Whether another attempt may help at once.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(..) => true,
+            Self::Unreachable(..) | Self::TimedOut(_) => true,
             Self::Refused(_, answer) => answer.status >= 500,
             _ => false,
         }

@@ -197,3 +197,23 @@ async fn large_aggregates_keep_their_parallel_plan() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test]
+async fn a_rollback_that_fails_spoils_nobody_elses_call() {
+    let database = TestDatabase::create().await;
+    let superuser = database.superuser().await;
+    // Too little for the statement, and for what its rollback writes: as on a full disk, the transaction does not end.
+    let set = |setting: &str| format!("alter role rowgate_app in database {} set {setting}", database.name);
+    superuser.batch_execute(&set("temp_file_limit = 64")).await.unwrap();
+    superuser.batch_execute(&set("work_mem = '64kB'")).await.unwrap();
+    let db = database.open_with(&[("ROWGATE_POOL_SIZE", "1")], database.app());
+    let (seattle, limit) = (caller(SEATTLE), RowLimit::parse(10).unwrap());
+    let large = "select count(*) from (select repeat(md5(n::text), 20) m from generate_series(1, 20000) n order by m offset 0) r";
+    for _ in 0..3 {
+        let failed = db.query(&seattle, large, limit).await.unwrap_err();
+        let DbError::Statement(mistake) = failed else { panic!("{failed:?}") };
+        assert_eq!(mistake.sqlstate, "53400");
+        db.describe(&seattle, &[], |_| Vec::new()).await.unwrap();
+        assert_eq!(db.query(&seattle, "select 1", limit).await.unwrap().rows, [[json!(1)]]);
+    }
+}

@@ -123,7 +123,7 @@ async fn everything_works_through_transaction_pooling() {
     for who in [SEATTLE, KIRKLAND, HEAD_OFFICE] {
         expected.push((who, direct.query(&caller(who), COUNT, RowLimit::DEFAULT).await.unwrap().rows));
     }
-    let calls = (0..120).map(|n| {
+    let calls = (0..90).map(|n| {
         let ((who, rows), db) = (&expected[n % 3], &db);
         async move {
             match n % 4 {

@@ -5,6 +5,7 @@ mod cluster;
 pub mod functions_host;
 mod pgbouncer;
 mod proxy;
+pub mod raw;
 mod server;
 
 pub use cluster::{TestDatabase, cluster};

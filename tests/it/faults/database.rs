@@ -1,0 +1,138 @@
+//! Faults of the database and of the way to it, on a server of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowgate::db::admin::Admin;
+use rustix::process::Signal;
+use tokio::time::sleep;
+use tokio_postgres::{Client, NoTls};
+
+use super::cluster::{OwnCluster, embedding};
+use super::handler::Handler;
+use super::load::{Load, Truth};
+use super::proxy::{FaultyProxy, Line};
+use super::{Allowed, Span, Trial};
+use crate::support::azure::LoopbackAzure;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_fails_is_said_to_and_comes_back() {
+    let span = Span::of_this_run();
+    let azure = LoopbackAzure::start().await;
+    let mut cluster = OwnCluster::start(&azure).await;
+    let mut proxy = FaultyProxy::to(cluster.port()).await;
+    let truth = Arc::new(Truth::read(&cluster.superuser().await).await);
+    let mut environment = embedding(&azure);
+    environment.push(("ROWGATE_DATABASE_URL".to_owned(), cluster.url(proxy.port)));
+    environment.push(("ROWGATE_CLAIM_KEYS".to_owned(), cluster.key_text.clone()));
+    let handler = Handler::start(environment).await;
+    let load = Load::start(&handler.url(), truth, span.clients, usize::MAX);
+    let mut trial = Trial::new(load, span);
+
+    trial.fault("none", Allowed::Nothing, sleep(span.fault)).await;
+    let restart = async {
+        cluster.stop().await;
+        cluster.start_again().await;
+        proxy.aim(cluster.port());
+    };
+    trial.fault("database restarted (fast shutdown)", Allowed::Nothing, restart).await;
+    let kill = async {
+        cluster.kill().await;
+        cluster.start_again().await;
+        proxy.aim(cluster.port());
+    };
+    trial.fault("postmaster killed (SIGKILL)", Allowed::Nothing, kill).await;
+    let freeze = async {
+        cluster.signal_all(Signal::STOP);
+        sleep(span.fault.min(Duration::from_secs(3))).await;
+        cluster.signal_all(Signal::CONT);
+    };
+    trial.fault("all of the server's processes frozen (SIGSTOP)", Allowed::Nothing, freeze).await;
+    let cut = async {
+        for most in [900, 2_500, 6_000, 20_000].into_iter().cycle().take(span.fault.as_millis() as usize / 50) {
+            proxy.set(Line::Cut(most));
+            sleep(Duration::from_millis(50)).await;
+        }
+        proxy.set(Line::Through);
+    };
+    trial.fault("connections cut in the middle of a result", Allowed::Nothing, cut).await;
+    let vanish = async { proxy.vanish() };
+    trial.fault("the peer of all connections vanishes (fail-over)", Allowed::Nothing, vanish).await;
+    let silent = async {
+        proxy.set(Line::Silent);
+        sleep(span.fault * 2).await;
+        proxy.set(Line::Through);
+    };
+    trial.fault("database black-holed", Allowed::Nothing, silent).await;
+    let refuse = async {
+        proxy.refuse().await;
+        sleep(span.fault).await;
+        proxy.listen().await;
+    };
+    trial.fault("database refuses connections", Allowed::Nothing, refuse).await;
+
+    let superuser = cluster.superuser().await;
+    let full = async {
+        let taken = take_all_slots(&cluster, &superuser, span.fault).await;
+        drop(taken);
+    };
+    trial.fault("all connection slots taken by others", Allowed::Nothing, full).await;
+    let sessions = async {
+        for _ in 0..5 {
+            end_sessions(&superuser).await;
+            sleep(span.fault / 5).await;
+        }
+    };
+    trial.fault("sessions terminated by an administrator", Allowed::Nothing, sessions).await;
+    let read_only = async {
+        set(&superuser, "default_transaction_read_only = on").await;
+        end_sessions(&superuser).await;
+        sleep(span.fault).await;
+        set(&superuser, "default_transaction_read_only = off").await;
+    };
+    trial.fault("the database is read only, as a standby is", Allowed::Nothing, read_only).await;
+    let disk = async {
+        set(&superuser, "temp_file_limit = 64").await;
+        set(&superuser, "work_mem = '64kB'").await;
+        sleep(span.fault).await;
+        set(&superuser, "temp_file_limit = -1").await;
+        set(&superuser, "work_mem = '4MB'").await;
+    };
+    trial.fault("no room for temporary files", Allowed::Nothing, disk).await;
+    if std::env::var_os("ROWGATE_TEST_FAULTS_LOG").is_some() {
+        println!("{}", handler.complaints());
+        println!("{}", cluster.log());
+    }
+    trial.finish("Faults of the database").await;
+}
+
+async fn set(superuser: &Admin, setting: &str) {
+    superuser.execute(&format!("alter system set {setting}"), &[]).await.unwrap();
+    superuser.query("select pg_reload_conf()", &[]).await.unwrap();
+}
+
+async fn end_sessions(superuser: &Admin) {
+    superuser
+        .query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'rowgate_app'", &[])
+        .await
+        .unwrap();
+}
+
+/// Takes every slot that there is, also those that the load had, and keeps them for a while.
+async fn take_all_slots(cluster: &OwnCluster, superuser: &Admin, time: Duration) -> Vec<Client> {
+    let config = cluster.superuser_config();
+    let mut taken = Vec::new();
+    let mut fill = async || {
+        while let Ok((client, connection)) = config.connect(NoTls).await {
+            tokio::spawn(connection);
+            taken.push(client);
+        }
+    };
+    fill().await;
+    for _ in 0..20 {
+        end_sessions(superuser).await;
+        fill().await;
+        sleep(time / 20).await;
+    }
+    taken
+}
