@@ -90,7 +90,7 @@ impl Encoding {
 fn numeric(text: &str) -> Option<Value> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = whole.trim_start_matches(['-', '0']).len() + fraction.len();
-    if digits > EXACT_DIGITS || !text.ends_with(|c: char| c.is_ascii_digit()) {
+    if digits > EXACT_DIGITS || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     if fraction.bytes().all(|b| b == b'0') {
@@ -107,24 +107,34 @@ fn exact_json(text: &str) -> Option<Value> {
     serde_json::from_str::<ExactJson>(text).ok().map(|exact| exact.0)
 }
 
-/// Whether every number outside of strings has few enough digits.
+/// Whether every number outside of strings is read as what it is.
 fn numbers_are_exact(json: &str) -> bool {
-    let (mut in_string, mut escaped, mut digits) = (false, false, 0);
-    for byte in json.bytes() {
+    let (mut in_string, mut escaped, mut number) = (false, false, None);
+    // JSON that ends with a number is followed by what is none.
+    for (at, byte) in json.bytes().chain([b' ']).enumerate() {
         if in_string {
             (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-        } else if byte == b'"' {
-            in_string = true;
-        } else if byte.is_ascii_digit() {
-            digits += 1;
-            if digits > EXACT_DIGITS {
+        } else if byte.is_ascii_digit() || b".-+eE".contains(&byte) {
+            number.get_or_insert(at);
+        } else {
+            in_string = byte == b'"';
+            if number.take().and_then(|from| json.get(from..at)).is_some_and(|number| !is_exact(number)) {
                 return false;
             }
-        } else if !b".-+eE".contains(&byte) {
-            digits = 0;
         }
     }
     true
+}
+
+/// Whether serde_json reads this number as the nearest one there is: it multiplies the digits by a power of ten, and
+/// double precision has both, without rounding, up to 10^22.
+fn is_exact(number: &str) -> bool {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count();
+    let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    // The end of `true`.
+    digits == 0
+        || digits <= EXACT_DIGITS && exponent.parse::<i16>().is_ok_and(|e| (i64::from(e) - fraction as i64).abs() <= 22)
 }
 
 /// JSON without equal keys in one object.
@@ -278,6 +288,7 @@ mod tests {
             ("123456789012345", json!(123_456_789_012_345_i64)),
             ("1234567890123456", json!("1234567890123456")),
             ("0.1234567890123456", json!("0.1234567890123456")),
+            ("0.00085e-700", json!("0.00085e-700")),
             ("NaN", json!("NaN")),
             ("-Infinity", json!("-Infinity")),
         ] {
@@ -298,6 +309,10 @@ mod tests {
             ),
             (r#"{"a": 12345678901234567890}"#, json!(r#"{"a": 12345678901234567890}"#)),
             (r#"{"a": 1, "a": 2}"#, json!(r#"{"a": 1, "a": 2}"#)),
+            ("[true, 3e-05, -1.5E+7, 123456789012345e8]", json!([true, 3e-5, -1.5e7, 123456789012345e8])),
+            ("3e+30", json!("3e+30")),
+            ("[1.23456789012345e-9]", json!("[1.23456789012345e-9]")),
+            ("1e-400", json!("1e-400")),
             (r#""\\" "#, json!("\\")),
         ] {
             assert_eq!(Encoding::Json.encode(text), value, "{text}");
