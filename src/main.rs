@@ -17,7 +17,7 @@ use rowgate::doctor;
 use rowgate::domain::{IdError, Principal, TokenId};
 use rowgate::identity::IssuedToken;
 use rowgate::retail::{self, Scale, Seeded};
-use rowgate::telemetry;
+use rowgate::telemetry::{self, Telemetry};
 
 /// An MCP endpoint for PostgreSQL in which every caller sees only its own rows.
 #[derive(Parser)]
@@ -160,6 +160,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 }
 
 fn main() -> ExitCode {
+    telemetry::start::begin();
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.context("the runtime did not start").and_then(|runtime| {
@@ -178,16 +179,12 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve => {
-            let settings = settings()?;
-            telemetry::start(&settings.telemetry, false)?;
-            serve(settings).await
-        }
+        Command::Serve => serve(settings()?).await,
         #[cfg(feature = "dev")]
         Command::Dev(options) => {
             let settings = settings()?;
-            telemetry::start(&settings.telemetry, true)?;
-            Ok(rowgate::dev::run(settings, options, &bar).await?)
+            let telemetry = Telemetry::start(&settings.telemetry, true, None)?;
+            Ok(rowgate::dev::run(settings, options, telemetry, &bar).await?)
         }
         Command::Migrate => {
             let settings = settings()?;
@@ -261,9 +258,11 @@ async fn admin(settings: &Settings) -> anyhow::Result<Admin> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let profile = app::profile(&settings, retail::PROFILE)?;
     let azure = Azure::new(&settings);
+    let telemetry = Telemetry::start(&settings.telemetry, false, Some(azure.monitor_token()))?;
     let embedder = app::embedder(&settings, &profile, &azure)?;
-    let app = App::build(settings, profile, embedder, &azure)?;
+    let app = App::build(settings, profile, embedder, &azure, &telemetry)?;
     let listener = app.listen().await?;
+    telemetry::start::listening();
     tracing::info!(address = %listener.address(), "listening");
     if app.believes_anybody() {
         tracing::warn!(
@@ -271,6 +270,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         );
     }
     app.serve(listener, app::told_to_end()).await;
+    telemetry.end().await;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 // Mails somebody when calls fail, are slow, do not reach the database, or are refused. The queries read what Rowgate
-// logs (src/telemetry.rs) and what the Functions host says of each request.
+// exports (src/telemetry/names.rs); a test compares the names. docs/operate.md has what to do about each.
 
 param location string
 param tags object
@@ -10,23 +10,17 @@ param workspaceId string
 @description('Who is told.')
 param email string
 
-var columns = {
-  errors: 'FailedPerHundred'
-  slow: 'SlowCalls'
-  connections: 'Failures'
-  refusals: 'Refused'
-}
-
 var rules = [
   {
     name: 'rowgate-errors'
-    title: 'Rowgate: calls fail'
+    title: 'Rowgate: requests fail'
     description: 'More than 5 of 100 requests in a quarter of an hour were answered with 5xx, out of 20 or more.'
     severity: 1
-    column: columns.errors
+    column: 'FailedPerHundred'
     threshold: 5
     query: '''
 AppRequests
+| where AppRoleName == "rowgate" and Name == "POST /mcp"
 | summarize Requests = count(), Failed = countif(toint(ResultCode) >= 500)
 | where Requests >= 20
 | project FailedPerHundred = 100.0 * Failed / Requests
@@ -37,12 +31,11 @@ AppRequests
     title: 'Rowgate: calls are slow'
     description: 'More than 10 calls in a quarter of an hour took longer than five seconds.'
     severity: 2
-    column: columns.slow
+    column: 'SlowCalls'
     threshold: 10
     query: '''
-AppTraces
-| extend Line = parse_json(Message)
-| where tostring(Line.message) == "call" and tolong(Line.milliseconds) > 5000
+AppRequests
+| where AppRoleName == "rowgate" and Name startswith "tools/call " and DurationMs > 5000
 | summarize SlowCalls = count()
 '''
   }
@@ -51,14 +44,38 @@ AppTraces
     title: 'Rowgate: the database is not reached'
     description: 'More than 3 calls in a quarter of an hour got no connection, or lost it.'
     severity: 1
-    column: columns.connections
+    column: 'Failures'
     threshold: 3
     query: '''
-AppTraces
-| extend Line = parse_json(Message)
-| where tostring(Line.message) in ("call failed", "not ready")
-| where tostring(Line.error) has_any ("can not be reached", "no connection came free", "connection to the database was lost")
-| summarize Failures = count()
+AppMetrics
+| where Name == "rowgate.calls" and tostring(Properties["rowgate.outcome"]) in ("database", "busy")
+| summarize Failures = sum(Sum)
+'''
+  }
+  {
+    name: 'rowgate-secrets'
+    title: 'Rowgate: secrets or tokens can not be had'
+    description: 'A secret or a token was asked for in vain, more than twice in a quarter of an hour.'
+    severity: 1
+    column: 'Failures'
+    threshold: 2
+    query: '''
+AppMetrics
+| where Name == "rowgate.secret.duration" and isnotempty(Properties["error.type"])
+| summarize Failures = sum(ItemCount)
+'''
+  }
+  {
+    name: 'rowgate-unsafe'
+    title: 'Rowgate: the database has a hole'
+    description: 'The database is not set up as it was migrated, so nothing is served from it.'
+    severity: 0
+    column: 'Refused'
+    threshold: 0
+    query: '''
+AppMetrics
+| where Name == "rowgate.refusals" and tostring(Properties["rowgate.reason"]) == "unsafe database"
+| summarize Refused = sum(Sum)
 '''
   }
   {
@@ -66,16 +83,13 @@ AppTraces
     title: 'Rowgate: callers are refused'
     description: 'More than 50 requests in a quarter of an hour were refused by Rowgate, or named a caller whom the database does not know. What App Service authentication refuses does not get this far.'
     severity: 2
-    column: columns.refusals
+    column: 'Refused'
     threshold: 50
     query: '''
-union
-  (AppRequests | where toint(ResultCode) in (401, 403)),
-  (AppTraces
-  | extend Line = parse_json(Message)
-  | where tostring(Line.message) == "call failed"
-  | where tostring(Line.error) has_any ("does not know the caller", "did not accept the claim"))
-| summarize Refused = count()
+AppMetrics
+| where Name == "rowgate.refusals"
+| where tostring(Properties["rowgate.reason"]) !in ("statement", "busy", "crowded", "unsafe database")
+| summarize Refused = sum(Sum)
 '''
   }
 ]

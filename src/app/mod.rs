@@ -15,12 +15,14 @@ use crate::embedding::{Embedder, EmbeddingError};
 use crate::http::{self, Listener};
 use crate::identity::EntraSettingsError;
 use crate::mcp::{McpServer, Searching};
+use crate::telemetry::Telemetry;
 
 /// A server ready to listen.
 pub struct App {
     settings: Settings,
     router: Router,
     server: McpServer,
+    telemetry: Telemetry,
 }
 
 /// What a server can not be built from.
@@ -93,14 +95,17 @@ impl App {
         profile: Profile,
         embedder: Option<Arc<dyn Embedder>>,
         azure: &Azure,
+        telemetry: &Telemetry,
     ) -> Result<Self, AppError> {
         login(&settings)?;
         let verifier = sources::verifier(&settings, azure)?;
         let db = database(&settings, &profile, azure)?;
         let searching = embedder.and_then(|embedder| Searching::new(&profile, embedder));
         let server = McpServer::new(profile, db, searching, settings.limits, settings.telemetry.sql);
-        let router = http::router(&settings.http, &settings.identity, verifier, server.clone(), settings.limits.call);
-        Ok(Self { settings, router, server })
+        let in_flight = telemetry.in_flight();
+        let router =
+            http::router(&settings.http, &settings.identity, verifier, server.clone(), settings.limits.call, in_flight);
+        Ok(Self { settings, router, server, telemetry: telemetry.clone() })
     }
 
     /// Whether callers are believed whatever they say: to be warned of.
@@ -114,14 +119,18 @@ impl App {
     }
 
     /// Serves on an open listener until `end` is done; then lets calls finish and closes the pool.
-    pub async fn serve(self, listener: Listener, end: impl Future<Output = ()>) {
+    pub async fn serve(self, mut listener: Listener, end: impl Future<Output = ()>) {
+        let metrics = listener.metrics().map(|socket| tokio::spawn(http::serve_metrics(socket, self.telemetry)));
         listener.serve(self.router, end).await;
+        if let Some(metrics) = metrics {
+            metrics.abort();
+        }
         self.server.db().close();
     }
 
     /// Opens the socket that the settings name.
     pub async fn listen(&self) -> Result<Listener, http::ListenError> {
-        Listener::open(&self.settings.http).await
+        Listener::open(&self.settings.http, self.settings.telemetry.metrics).await
     }
 }
 

@@ -17,6 +17,7 @@ use crate::identity::{
     EntraSettings, EntraVerifier, KeySource, KeysUnavailable, SignIn, SigningKeyError, SigningKeys, Verifier,
 };
 use crate::secrets::{COGNITIVE_SERVICES, IdentityError, KeyVault, ManagedIdentity, POSTGRESQL, SecretValue};
+use crate::telemetry::{self, AZURE_MONITOR};
 
 /// How long one request to an embedding service, and one call with all its attempts, may take.
 const EMBEDDING_ATTEMPT: Duration = Duration::from_secs(10);
@@ -46,6 +47,15 @@ impl Azure {
     /// The same from an identity and a vault.
     pub fn of(identity: Arc<ManagedIdentity>, vault: Option<KeyVault>) -> Self {
         Self { identity, vault: vault.map(Arc::new) }
+    }
+
+    /// What proves to Application Insights who sends.
+    pub fn monitor_token(&self) -> telemetry::TokenSource {
+        let identity = Arc::clone(&self.identity);
+        Arc::new(move || {
+            let identity = Arc::clone(&identity);
+            async move { Ok(identity.token(AZURE_MONITOR, false).await?.text) }.boxed()
+        })
     }
 
     fn secret(&self, name: &str, for_want_of: &'static str) -> Result<VaultSecret, AppError> {

@@ -5,6 +5,7 @@
 mod database;
 mod identity;
 mod reader;
+mod telemetry;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use database::{DatabaseSettings, LoginChoice, TlsSettings};
 pub use identity::{EntraChoice, IdentitySettings, KeySettings, SignInChoice};
+pub use telemetry::{ApplicationInsightsSettings, OtlpSettings, TelemetrySettings};
 pub use variables::VARIABLES;
 
 use self::reader::{Reader, origins};
@@ -42,7 +44,7 @@ pub struct Settings {
     pub profile: Option<PathBuf>,
     /// Where things that can be made again are kept.
     pub cache: CacheSettings,
-    /// What is logged.
+    /// What is logged and measured, and who is told.
     pub telemetry: TelemetrySettings,
 }
 
@@ -137,17 +139,6 @@ pub struct LimitSettings {
     pub default_rows: RowLimit,
     /// Bytes of rows in an answer.
     pub result_bytes: ByteLimit,
-}
-
-/// What is logged.
-#[derive(Clone, Debug)]
-pub struct TelemetrySettings {
-    /// A level or a filter.
-    pub filter: String,
-    /// One JSON object a line, or text for a terminal; unset leaves it to the command.
-    pub json: Option<bool>,
-    /// Whether the text of callers' statements may stand in the log.
-    pub sql: bool,
 }
 
 /// All that is wrong with the environment.
@@ -249,17 +240,7 @@ impl Settings {
                     .map(PathBuf::from)
                     .or(reader.text("HOME").map(|home| PathBuf::from(home).join(".cache"))),
             },
-            telemetry: TelemetrySettings {
-                filter: reader.text("ROWGATE_LOG").unwrap_or_else(|| "info".to_owned()),
-                json: reader.parsed("ROWGATE_LOG_FORMAT", None, |text| match text {
-                    "json" => Ok(Some(true)),
-                    "text" => Ok(Some(false)),
-                    _ => Err("neither `json` nor `text`".to_owned()),
-                }),
-                sql: reader.parsed("ROWGATE_LOG_SQL", false, |t| {
-                    t.parse().map_err(|_| "neither `true` nor `false`".to_owned())
-                }),
-            },
+            telemetry: TelemetrySettings::read(&mut reader),
         };
         let problems = reader.problems();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigError(problems)) }

@@ -114,4 +114,15 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("ROWGATE_LOG", "info", "what to log: `error`, `warn`, `info`, `debug`, or a filter such as `rowgate=debug`"),
     ("ROWGATE_LOG_FORMAT", "json", "`json` or `text`; `dev` defaults to `text`"),
     ("ROWGATE_LOG_SQL", "false", "log the text of callers' statements instead of its hash"),
+    (
+        "ROWGATE_TELEMETRY",
+        "whatever is set up",
+        "where telemetry goes: `otlp` (to `OTEL_EXPORTER_OTLP_ENDPOINT`), `application-insights` (by `APPLICATIONINSIGHTS_CONNECTION_STRING`), both, or `none`",
+    ),
+    ("ROWGATE_TRACE_RATIO", "1", "which part of the traces that begin here is recorded, 0 to 1"),
+    (
+        "ROWGATE_METRICS_ADDRESS",
+        "none",
+        "where Prometheus may read `/metrics`, an address and a port of their own such as `127.0.0.1:9464`",
+    ),
 ];

@@ -18,8 +18,11 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use super::DbError;
+use super::observed::waited;
 use super::tls::{Tls, TlsError};
 use super::wire::{Meter, Wire};
+use crate::telemetry::start::{self, Phase};
+use crate::telemetry::{Kind, Span, measure};
 
 /// How long before its password ends a connection is not used any more.
 const BEFORE_THE_END: Duration = Duration::from_secs(60);
@@ -208,7 +211,16 @@ impl managed::Manager for ConnectionManager {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Connection, ConnectError> {
-        timeout(self.connect, self.open()).await.unwrap_or(Err(ConnectError::TimedOut(self.connect)))
+        let began = Instant::now();
+        let span = Span::begin(Kind::Client, "connect");
+        let made = span.around(timeout(self.connect, self.open())).await;
+        let made = made.unwrap_or(Err(ConnectError::TimedOut(self.connect)));
+        if made.is_err() {
+            span.fail("unreachable");
+        }
+        start::spent(Phase::Connect, began.elapsed());
+        measure::connected(made.is_ok(), began.elapsed());
+        made
     }
 
     /// Costs no round trip: every transaction sets all that it relies on.
@@ -248,7 +260,14 @@ impl Deref for Connection {
 impl Lease {
     /// Takes a connection, a new one if none is free and the pool may grow.
     pub(super) async fn take(pool: &managed::Pool<ConnectionManager>) -> Result<Self, DbError> {
-        match pool.get().await {
+        let asked = Instant::now();
+        let got = pool.get().await;
+        // Making a connection is told where it is made.
+        let made = got.as_ref().is_ok_and(|connection| Object::metrics(connection).recycle_count == 0);
+        if !made {
+            waited(got.is_ok(), asked.elapsed());
+        }
+        match got {
             Ok(connection) => Ok(Self { connection: Some(connection) }),
             Err(managed::PoolError::Timeout(managed::TimeoutType::Wait)) => Err(DbError::Busy),
             Err(managed::PoolError::Backend(error)) => Err(DbError::Unreachable(Box::new(error))),

@@ -82,6 +82,29 @@ pub struct SqlMistake {
 }
 
 impl DbError {
+    /// Its kind, in a word.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Busy => "busy",
+            Self::Crowded => "crowded",
+            Self::Lost(_) => "lost",
+            Self::Silent(_) => "silent",
+            Self::UnknownCaller => "unknown caller",
+            Self::Unsafe(_) => "unsafe",
+            Self::TokenRevoked => "revoked",
+            Self::Keys(_) => "keys",
+            Self::UnknownKey(_) => "unknown key",
+            Self::Claim(_) => "claim",
+            Self::Refused(_) => "refused",
+            Self::Statement(_) => "statement",
+            Self::TimedOut => "timed out",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal(_) => "internal",
+            Self::Shape(_) => "shape",
+        }
+    }
+
     /// Sorts an error of a statement that Rowgate wrote.
     pub(super) fn of_ours(error: tokio_postgres::Error) -> Self {
         Self::general(error).unwrap_or_else(Self::Internal)

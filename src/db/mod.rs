@@ -11,6 +11,7 @@ mod facts;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod observed;
 mod posture;
 mod search;
 mod statement;
@@ -26,6 +27,7 @@ pub mod tokens;
 pub mod vectors;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use deadpool::Runtime;
 use deadpool::managed::{Pool, PoolConfig, Timeouts};
@@ -44,26 +46,29 @@ pub use tls::{Tls, TlsError};
 use crate::config::{DatabaseSettings, LimitSettings};
 use crate::domain::{ByteLimit, RowLimit, SearchSource, ValueHint};
 use crate::identity::{Caller, Claim, KeySource, SigningKeys};
+use crate::telemetry::start::{self, Phase};
+use crate::telemetry::{Kind, Span, measure};
 use admission::Admission;
 use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
+use observed::{Observed, Operation};
 use search::{SearchSql, models_query};
 use value::UNKNOWN_TYPE;
 
 /// Lets the caller's call in, and runs work with the signing keys and a connection from the pool, and once more with another if the first turned out to
 /// be dead or the newest key unknown to the database.
 macro_rules! leased {
-    ($db:ident, $caller:expr, |$lease:ident, $keys:ident| $work:expr) => {{
+    ($db:ident, $caller:expr, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
         let _admitted = $db.admission.admit($caller.principal()).await?;
-        leased!($db, |$lease, $keys| $work)
+        leased!($db, $operation, |$lease, $keys| $work)
     }};
-    ($db:ident, |$lease:ident, $keys:ident| $work:expr) => {{
+    ($db:ident, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
         let mut attempts = Attempts::default();
         loop {
             let $keys = $db.keys().await?;
             let $lease = Lease::take(&$db.pool).await?;
-            let outcome = async { $work }.await;
+            let outcome = $db.observed.operation($operation, async { $work }).await;
             if matches!(outcome, Err(DbError::UnknownKey(_))) {
                 $db.keys.refused();
             }
@@ -81,6 +86,7 @@ const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
 /// The database, as callers use it.
 pub struct Db {
     pool: Pool<ConnectionManager>,
+    observed: Observed,
     tls: bool,
     admission: Admission,
     keys: Arc<dyn KeySource>,
@@ -117,14 +123,17 @@ impl Db {
         pool.timeouts = timeouts;
         let tls = Tls::new(&settings.tls);
         let is_protected = tls.is_for(&config);
+        let observed = Observed::of(&config);
         let manager = ConnectionManager::new(config, tls, password, settings.connect, settings.lifetime, allowed);
         let pool = Pool::builder(manager)
             .config(pool)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| DbError::Unreachable(Box::new(error)))?;
+        observed.watch(&pool);
         Ok(Self {
             pool,
+            observed,
             tls: is_protected,
             admission: Admission::new(
                 settings.calls,
@@ -142,7 +151,7 @@ impl Db {
 
     /// Runs a caller's statement, after a look at what it says.
     pub async fn query(&self, caller: &Caller, sql: &str, rows: RowLimit) -> Result<Answer, DbError> {
-        leased!(self, caller, |lease, keys| {
+        leased!(self, caller, Operation::Query, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             let statement = Statement::check(sql, &facts.volatile)?;
             self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, rows).await
@@ -156,7 +165,7 @@ impl Db {
         statement: &Statement,
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
-        leased!(self, caller, |lease, keys| {
+        leased!(self, caller, Operation::Query, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, statement, rows).await
         })
@@ -187,7 +196,7 @@ impl Db {
         hints: &[ValueHint],
         wanted: impl Fn(&Catalog) -> Vec<String> + Send + Sync,
     ) -> Result<Described, DbError> {
-        leased!(self, caller, |lease, keys| {
+        leased!(self, caller, Operation::Describe, |lease, keys| {
             let sign = || Claim::sign(keys.newest(), caller);
             self.describe_on(&lease, &sign, hints, &wanted).await
         })
@@ -202,6 +211,7 @@ impl Db {
     ) -> Result<Described, DbError> {
         let connection = lease.connection()?;
         let mut known = read(&self.catalog);
+        measure::looked_up("catalog", known.is_some());
         // The second time round the catalog is fresh; should it change in between, the next call finds out.
         for last in [false, true] {
             let catalog = match known.take() {
@@ -234,7 +244,7 @@ impl Db {
 
     /// Finds rows, the nearest first and those of a code that was typed before them. One round trip.
     pub async fn search(&self, caller: &Caller, search: &Search<'_>) -> Result<Vec<Found>, DbError> {
-        leased!(self, caller, |lease, keys| {
+        leased!(self, caller, Operation::Search, |lease, keys| {
             let connection = lease.connection()?;
             let facts = self.facts(connection).await?;
             let sql = SearchSql::of(search, &facts)?;
@@ -247,7 +257,7 @@ impl Db {
 
     /// The models that have vectors, and how many each.
     pub async fn search_models(&self, caller: &Caller, source: &SearchSource) -> Result<Vec<(String, i64)>, DbError> {
-        leased!(self, caller, |lease, keys| {
+        leased!(self, caller, Operation::Search, |lease, keys| {
             let claim = Claim::sign(keys.newest(), caller);
             let queries = [models_query(source)];
             let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
@@ -259,7 +269,7 @@ impl Db {
 
     /// Whether the database answers and knows the reader role. Says nothing of any caller's data.
     pub async fn check_ready(&self) -> Result<(), DbError> {
-        leased!(self, |lease, _keys| {
+        leased!(self, Operation::Ready, |lease, _keys| {
             let connection = lease.connection()?;
             let ready = async { connection.query_typed(READY, &[]).await.map_err(DbError::of_ours) };
             let rows = self.opening.soon(ready).await?;
@@ -280,7 +290,7 @@ impl Db {
 
     /// How many rows a caller sees of each table, `1000+` for more than a thousand.
     pub async fn visible(&self, caller: &Caller) -> Result<Vec<(String, String)>, DbError> {
-        let answer = leased!(self, caller, |lease, keys| {
+        let answer = leased!(self, caller, Operation::Query, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             let statement = Statement::unchecked(&examine::visible(&facts));
             self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, RowLimit::DEFAULT).await
@@ -296,9 +306,16 @@ impl Db {
     /// What is known of the server; read on the first call, and again when it has aged.
     async fn facts(&self, connection: &Connection) -> Result<Arc<ServerFacts>, DbError> {
         match read(&self.facts) {
-            Some(facts) if !facts.stale() => Ok(facts),
+            Some(facts) if !facts.stale() => {
+                measure::looked_up("facts", true);
+                Ok(facts)
+            }
             _ => {
-                let facts = Arc::new(self.opening.soon(ServerFacts::read(connection)).await?);
+                measure::looked_up("facts", false);
+                let began = Instant::now();
+                let reading = self.opening.soon(ServerFacts::read(connection));
+                let facts = Arc::new(Span::begin(Kind::Client, "facts").around(reading).await?);
+                start::spent(Phase::Facts, began.elapsed());
                 write(&self.facts, Some(Arc::clone(&facts)));
                 Ok(facts)
             }

@@ -24,6 +24,7 @@ use crate::http::{ListenError, MCP_PATH};
 use crate::identity::{DEVELOPMENT_HEADER, SigningKey, SigningKeyError, SigningKeys};
 use crate::indexing::{self, IndexingError};
 use crate::retail::{self, SampleError, Scale, SeedError, Seeded};
+use crate::telemetry::Telemetry;
 
 /// What a person can choose.
 #[derive(Debug, clap::Args)]
@@ -90,6 +91,7 @@ pub enum DevError {
 pub async fn run(
     mut settings: Settings,
     options: DevOptions,
+    telemetry: Telemetry,
     bar: &(dyn Fn(&'static str) -> ProgressBar + Sync),
 ) -> Result<(), DevError> {
     let started = Instant::now();
@@ -113,11 +115,12 @@ pub async fn run(
     let question = profile.first_question.clone();
     let azure = Azure::new(&settings);
     let embedder = app::embedder(&settings, &profile, &azure)?;
-    let app = App::build(settings, profile, embedder, &azure)?;
+    let app = App::build(settings, profile, embedder, &azure, &telemetry)?;
     let listener = app.listen().await?;
     greet(&format!("http://{}{MCP_PATH}", listener.address()), &prepared, &question, started)?;
     app.serve(listener, end).await;
     eprintln!("\nStopping …");
+    telemetry.end().await;
     drop(prepared);
     Ok(())
 }

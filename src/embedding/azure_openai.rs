@@ -153,6 +153,10 @@ impl Embedder for AzureOpenAi {
         &self.settings.model
     }
 
+    fn provider(&self) -> &'static str {
+        "azure.ai.openai"
+    }
+
     fn batch(&self) -> usize {
         BATCH
     }

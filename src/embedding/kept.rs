@@ -3,10 +3,12 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use lru::LruCache;
 
-use super::{Embedder, EmbeddingError};
+use super::{Embedded, Embedder, EmbeddingError};
+use crate::telemetry::{Kind, Span, measure};
 
 /// How many are kept: about 1.5 MB of 384 numbers each.
 const KEPT: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
@@ -28,13 +30,34 @@ impl KeptVectors {
         &*self.embedder
     }
 
+    /// Embeds one text, and tells of it (semantic conventions, generative AI).
+    async fn embed(&self, text: &str) -> Result<Embedded, EmbeddingError> {
+        let (began, model, provider) = (Instant::now(), &self.embedder.model().name, self.embedder.provider());
+        let span = Span::begin(Kind::Client, format!("embeddings {model}"));
+        if span.is_seen() {
+            span.set("gen_ai.operation.name", "embeddings");
+            span.set("gen_ai.provider.name", provider);
+            span.set("gen_ai.request.model", model.clone());
+        }
+        let embedded = span.around(self.embedder.embed(&[text.to_owned()])).await;
+        let tokens = embedded.as_ref().ok().map(|embedded| embedded.tokens);
+        match tokens {
+            Some(tokens) => span.set("gen_ai.usage.input_tokens", i64::try_from(tokens).unwrap_or(i64::MAX)),
+            None => span.fail("unavailable"),
+        }
+        measure::embedded(provider, model, tokens, began.elapsed());
+        embedded
+    }
+
     /// The vector of a text, whose case and spaces do not matter.
     pub async fn vector(&self, text: &str) -> Result<Arc<[f32]>, EmbeddingError> {
         let key = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-        if let Some(vector) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Arc::clone(vector));
+        let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).map(Arc::clone);
+        measure::looked_up("vectors", known.is_some());
+        if let Some(vector) = known {
+            return Ok(vector);
         }
-        let embedded = self.embedder.embed(std::slice::from_ref(&key)).await?;
+        let embedded = self.embed(&key).await?;
         let vector = embedded.vectors.into_iter().next().ok_or(EmbeddingError::Shape("no vector for a text"))?;
         let vector: Arc<[f32]> = vector.into();
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).put(key, Arc::clone(&vector));

@@ -98,6 +98,9 @@ pub trait Embedder: Send + Sync {
     /// Whose vectors they are.
     fn model(&self) -> &EmbeddingModel;
 
+    /// Who gives them, as the semantic conventions for generative AI name providers.
+    fn provider(&self) -> &'static str;
+
     /// Most texts for one `embed`.
     fn batch(&self) -> usize;
 

@@ -15,6 +15,7 @@ use super::MCP_PATH;
 use crate::config::{EntraChoice, IdentitySettings};
 use crate::identity::{Challenge, Refusal, Verifier};
 use crate::mcp::CallStatus;
+use crate::telemetry::measure;
 
 /// Where the metadata of the protected resource is, RFC 9728 section 3.1: followed by the resource's path, or not.
 pub(super) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
@@ -91,6 +92,7 @@ pub(super) async fn prove_caller(State(door): State<Arc<Door>>, mut request: Req
     let proved = door.verifier.verify(request.headers()).await;
     if let Err(refusal) = &proved {
         let challenge = refusal.challenge();
+        measure::refused(refusal.reason());
         if challenge != Challenge::None {
             tracing::info!(error = refusal as &dyn std::error::Error, "nobody was let in");
             return door.refuse(refusal, challenge, request.headers());

@@ -31,6 +31,7 @@ const BUFFER: usize = 128 * 1024;
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    metrics: Option<TcpListener>,
 }
 
 /// Why there is no socket.
@@ -43,13 +44,21 @@ pub struct ListenError {
 }
 
 impl Listener {
-    /// Opens the socket.
-    pub async fn open(settings: &HttpSettings) -> Result<Self, ListenError> {
-        let address = SocketAddr::new(settings.bind, settings.port);
-        let failed = |source| ListenError { address, source };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address })
+    /// Opens the socket. `metrics`: where measures may be read, on a socket of their own.
+    pub async fn open(settings: &HttpSettings, metrics: Option<SocketAddr>) -> Result<Self, ListenError> {
+        let asked = SocketAddr::new(settings.bind, settings.port);
+        let socket = bind(asked).await?;
+        let address = socket.local_addr().map_err(|source| ListenError { address: asked, source })?;
+        let metrics = match metrics {
+            Some(metrics) => Some(bind(metrics).await?),
+            None => None,
+        };
+        Ok(Self { socket, address, metrics })
+    }
+
+    /// The socket where measures may be read, to be served by whoever has them.
+    pub fn metrics(&mut self) -> Option<TcpListener> {
+        self.metrics.take()
     }
 
     /// Where it listens, with the port that was found.
@@ -90,6 +99,10 @@ impl Listener {
         let (stream, _) = self.socket.accept().await?;
         Ok((stream, connections.take(permit)))
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
 /// Answers what comes over one connection, until it ends or has to make room.

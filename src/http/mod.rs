@@ -7,6 +7,8 @@ mod health;
 mod landing;
 mod listen;
 mod malformed;
+mod metrics;
+mod observe;
 mod socket;
 
 use std::sync::Arc;
@@ -23,10 +25,12 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 pub use listen::{ListenError, Listener};
+pub use metrics::serve_metrics;
 
 use crate::config::{HttpSettings, IdentitySettings};
 use crate::identity::Verifier;
 use crate::mcp::McpServer;
+use crate::telemetry::InFlight;
 use auth::{Door, METADATA_PATH};
 
 /// Where MCP is served.
@@ -38,13 +42,14 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Time to read a request and write an answer, beyond what the call itself may take.
 const TRANSFER: Duration = Duration::from_secs(15);
 
-/// All that answers. `call`: the longest that a call may take.
+/// All that answers. `call`: the longest that a call may take; `in_flight`: who is told of each request.
 pub fn router(
     settings: &HttpSettings,
     identity: &IdentitySettings,
     verifier: Verifier,
     server: McpServer,
     call: Duration,
+    in_flight: InFlight,
 ) -> Router {
     let hosts = LOOPBACK.into_iter().map(str::to_owned).chain(settings.allowed_hosts.iter().cloned());
     let config = StreamableHttpServerConfig::default()
@@ -75,6 +80,7 @@ pub fn router(
         .layer(header("x-content-type-options", "nosniff"))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, call + TRANSFER))
         .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(in_flight, observe::observe))
 }
 
 fn header(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

@@ -124,6 +124,21 @@ impl Verifier {
 }
 
 impl Refusal {
+    /// Its kind, in a word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "no caller",
+            Self::Malformed => "malformed caller",
+            Self::NoToken | Self::Platform(PlatformRefusal::NotSignedIn) => "not signed in",
+            Self::NoBearer => "no bearer token",
+            Self::Entra(EntraRefusal::InsufficientScope) => "insufficient scope",
+            Self::Entra(EntraRefusal::Unavailable { .. }) | Self::Keys(_) => "keys unavailable",
+            Self::Platform(_) => "platform",
+            Self::Entra(_) => "entra token",
+            Self::Issued(_) => "issued token",
+        }
+    }
+
     /// What HTTP says of it.
     pub fn challenge(&self) -> Challenge {
         match self {

@@ -8,6 +8,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 
 use super::error::ToolError;
 use crate::identity::Caller;
+use crate::telemetry::{measure, start};
 
 /// What a tool says of its call, beside its answer.
 #[derive(Default)]
@@ -33,13 +34,22 @@ impl Audit {
         let answer = outcome.as_ref().ok();
         let rows = answer.and_then(|answer| answer.structured_content.as_ref()?.get("row_count")?.as_u64());
         let bytes: usize = answer.into_iter().flat_map(|answer| &answer.content).map(text_bytes).sum();
+        let word = outcome.as_ref().map_or_else(ToolError::outcome, |_| "ok");
+        let rows = rows.unwrap_or_default();
+        measure::call(tool, word, rows, bytes as u64);
+        if let Some(reason) = outcome.as_ref().err().and_then(ToolError::refusal) {
+            measure::refused(reason);
+        }
+        if answer.is_some() {
+            start::answered(took);
+        }
         tracing::info!(
             tool,
             principal = caller.map_or("-", |caller| caller.principal().as_str()),
             token = caller.and_then(Caller::token).map_or("-", |token| token.as_str()),
-            outcome = outcome.as_ref().map_or_else(ToolError::outcome, |_| "ok"),
+            outcome = word,
             milliseconds = took.as_millis() as u64,
-            rows = rows.unwrap_or_default(),
+            rows,
             bytes,
             sql,
             tables,

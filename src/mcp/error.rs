@@ -36,6 +36,9 @@ pub(super) enum ToolError {
     /// The caller's statement is wrong. Holds the whole text, with the place.
     #[error("{0}")]
     Sql(String),
+    /// The caller's statement may not run. Holds the whole text, with the place.
+    #[error("{0}")]
+    Refused(String),
     /// The call took too long.
     #[error("the call ran out of time")]
     Deadline(u64),
@@ -67,7 +70,7 @@ impl ToolError {
     /// an unknown one.
     pub(super) fn of_statement(error: DbError, sql: &str, catalog: Option<&Catalog>) -> Self {
         match error {
-            DbError::Refused(refused) => Self::Sql(format!("{refused}{}", place(sql, refused.position()))),
+            DbError::Refused(refused) => Self::Refused(format!("{refused}{}", place(sql, refused.position()))),
             DbError::Statement(mistake) => Self::Sql(explain(&mistake, sql, catalog)),
             other => Self::Db(other),
         }
@@ -116,6 +119,7 @@ impl ToolError {
             | Self::Limit(_)
             | Self::UnknownTables(_)
             | Self::Sql(_)
+            | Self::Refused(_)
             | Self::Search(_)
             | Self::NotSetUp(_)
             | Self::Cancelled => self.to_string(),
@@ -144,6 +148,7 @@ impl ToolError {
                 "arguments"
             }
             Self::Sql(_) => "statement",
+            Self::Refused(_) => "refused",
             Self::Deadline(_) => "deadline",
             Self::Cancelled => "cancelled",
             Self::Result(_) => "internal",
@@ -159,6 +164,21 @@ impl ToolError {
                 DbError::TimedOut => "timed out",
                 DbError::Internal(_) | DbError::Shape(_) => "internal",
             },
+        }
+    }
+
+    /// Why the call was refused, if it was: nobody let it in, or it was not what may run.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCaller(refusal) => Some(refusal.reason()),
+            Self::Refused(_) => Some("statement"),
+            Self::Db(DbError::UnknownCaller) => Some("unknown caller"),
+            Self::Db(DbError::TokenRevoked) => Some("revoked token"),
+            Self::Db(DbError::Busy) => Some("busy"),
+            Self::Db(DbError::Crowded) => Some("crowded"),
+            Self::Db(DbError::Unsafe(_)) => Some("unsafe database"),
+            Self::Db(DbError::Claim(_) | DbError::UnknownKey(_)) => Some("claim"),
+            _ => None,
         }
     }
 
@@ -178,7 +198,8 @@ impl ToolError {
                 tracing::warn!(tool, error, "call failed");
             }
             Self::Db(_) | Self::Result(_) => tracing::error!(tool, error, "call failed"),
-            _ => tracing::debug!(tool, error, "call refused"),
+            // Its text may repeat the statement or, in PostgreSQL's words, a value of a row.
+            _ => tracing::debug!(tool, outcome = self.outcome(), "call refused"),
         }
     }
 

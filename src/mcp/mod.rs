@@ -4,6 +4,7 @@
 
 mod audit;
 mod error;
+mod observed;
 mod prompts;
 mod resources;
 mod schema_text;
@@ -33,6 +34,7 @@ use crate::db::Db;
 use crate::domain::{Profile, SearchModel, SearchSource};
 use crate::embedding::{Embedder, KeptVectors};
 use crate::identity::{Caller, Refusal};
+use observed::{Target, never, observed};
 
 /// How long a client may keep what is the same for every caller: five minutes.
 const SHARED_TTL_MS: u64 = 300_000;
@@ -156,10 +158,9 @@ impl ServerHandler for McpServer {
         page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        only_page(page)?;
-        let mut list = ListToolsResult::with_all_items(self.0.tools.clone())
-            .with_ttl_ms(SHARED_TTL_MS)
-            .with_cache_scope(CacheScope::Public);
+        let work = async { only_page(page).map(|()| ListToolsResult::with_all_items(self.0.tools.clone())) };
+        let list = observed(&context, "tools/list", Target::Nothing, never, work).await?;
+        let mut list = list.with_ttl_ms(SHARED_TTL_MS).with_cache_scope(CacheScope::Public);
         list.meta = self.result_meta(&context);
         Ok(list)
     }
@@ -179,7 +180,13 @@ impl ServerHandler for McpServer {
             return Err(ErrorData::invalid_params(message, None));
         }
         let meta = self.result_meta(&context);
-        let response = self.0.routes.call(ToolCallContext::new(self, request, context)).await?;
+        let (about, name) = (context.clone(), request.name.clone());
+        let failed = |response: &CallToolResponse| match response {
+            CallToolResponse::Complete(result) => result.is_error == Some(true),
+            _ => false,
+        };
+        let work = self.0.routes.call(ToolCallContext::new(self, request, context));
+        let response = observed(&about, "tools/call", Target::Tool(&name), failed, work).await?;
         Ok(match response {
             CallToolResponse::Complete(result) => CallToolResponse::Complete(result.with_meta(meta)),
             other => other,
@@ -202,7 +209,8 @@ impl ServerHandler for McpServer {
         request: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        let mut prompt = prompts::get(&self.0.profile, &request.name)?;
+        let work = async { prompts::get(&self.0.profile, &request.name) };
+        let mut prompt = observed(&context, "prompts/get", Target::Prompt(&request.name), never, work).await?;
         prompt.meta = self.result_meta(&context);
         Ok(prompt.into())
     }
@@ -213,8 +221,9 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         only_page(page)?;
-        let mut list =
-            resources::list(self, &context).await?.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
+        let work = resources::list(self, &context);
+        let list = observed(&context, "resources/list", Target::Nothing, never, work).await?;
+        let mut list = list.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         list.meta = self.result_meta(&context);
         Ok(list)
     }
@@ -235,7 +244,8 @@ impl ServerHandler for McpServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let read = resources::read(self, &context, &request.uri).await?;
+        let work = resources::read(self, &context, &request.uri);
+        let read = observed(&context, "resources/read", Target::Nothing, never, work).await?;
         let mut read = read.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         read.meta = self.result_meta(&context);
         Ok(read.into())
@@ -246,7 +256,8 @@ impl ServerHandler for McpServer {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let mut completed = resources::complete(self, &context, &request).await?;
+        let work = resources::complete(self, &context, &request);
+        let mut completed = observed(&context, "completion/complete", Target::Nothing, never, work).await?;
         completed.meta = self.result_meta(&context);
         Ok(completed)
     }

@@ -15,6 +15,8 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{sleep, timeout};
 
 use super::managed_identity::{IdentityError, ManagedIdentity};
+use crate::telemetry::start::{self, Phase};
+use crate::telemetry::{Kind, Span, carried, measure};
 
 /// How old a secret may get before it is asked for again, in the background.
 const RENEWED_AFTER: Duration = Duration::from_secs(300);
@@ -120,6 +122,7 @@ impl KeyVault {
         let flight = {
             let mut kept = self.kept();
             let kept = kept.entry(name.to_owned()).or_default();
+            measure::looked_up("secrets", kept.value.is_some());
             if let Some((value, fetched)) = &kept.value {
                 let value = Arc::clone(value);
                 if fetched.elapsed() >= self.renewed_after && !kept.waits() {
@@ -150,11 +153,17 @@ impl KeyVault {
     /// Begins to fetch a secret. It goes on if those who wait for it go away.
     fn launch(self: &Arc<Self>, name: &str, kept: &mut Kept) -> Shared<BoxFuture<'static, Outcome>> {
         let (vault, name, waited_for) = (Arc::clone(self), name.to_owned(), name.to_owned());
-        let fetching = tokio::spawn(async move {
-            let fetched = timeout(FETCH, vault.fetch(&name)).await;
+        let fetching = tokio::spawn(carried(async move {
+            let (span, began) = (Span::begin(Kind::Client, "get secret"), Instant::now());
+            let fetched = span.around(timeout(FETCH, vault.fetch(&name))).await;
             let fetched = fetched.unwrap_or_else(|_| Err(SecretError::TimedOut(name.clone())));
+            if fetched.is_err() {
+                span.fail("unavailable");
+            }
+            start::spent(Phase::Secret, began.elapsed());
+            measure::secret("secret", fetched.is_ok(), began.elapsed());
             vault.land(&name, fetched)
-        });
+        }));
         let flight = async move {
             fetching.await.unwrap_or_else(|_| {
                 let source = Arc::new(SecretError::TimedOut(waited_for));

@@ -2,10 +2,16 @@
 //! a token is first needed.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use azure_core::credentials::TokenCredential;
 use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
+
+use crate::telemetry::start::{self, Phase};
+use crate::telemetry::{Kind, Span, measure};
+
+/// A token that took longer was asked for, rather than kept.
+const ASKED: Duration = Duration::from_micros(200);
 
 /// The managed identity. Keeps its tokens until five minutes before they end.
 pub struct ManagedIdentity {
@@ -45,7 +51,14 @@ impl ManagedIdentity {
     /// A token for a scope. `fresh`: the last one was refused, so what was kept is forgotten.
     pub async fn token(&self, scope: &str, fresh: bool) -> Result<AccessToken, IdentityError> {
         let credential = if fresh { self.renew()? } else { self.credential()? };
-        let token = credential.get_token(&[scope], None).await?;
+        let began = Instant::now();
+        let token = credential.get_token(&[scope], None).await;
+        if began.elapsed() >= ASKED {
+            Span::ended(Kind::Client, "get token", began.elapsed());
+            start::spent(Phase::Token, began.elapsed());
+            measure::secret("token", token.is_ok(), began.elapsed());
+        }
+        let token = token?;
         Ok(AccessToken { text: token.token.secret().to_owned(), expires: token.expires_on.into() })
     }
 

@@ -5,12 +5,16 @@ use std::error::Error;
 use std::fmt;
 
 use chrono::{SecondsFormat, Utc};
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use super::causes::chain;
 
 /// One object a line.
 pub(super) struct Json;
@@ -26,6 +30,14 @@ where
         let mut fields = Fields(&mut line, Ok(()));
         event.record(&mut fields);
         fields.1?;
+        Context::map_current(|context| {
+            let span = context.span();
+            let span = span.span_context();
+            if !span.is_valid() {
+                return Ok(());
+            }
+            write!(line, ",\"trace_id\":\"{}\",\"span_id\":\"{}\"", span.trace_id(), span.span_id())
+        })?;
         writeln!(line, ",\"target\":{}}}", Value::from(event.metadata().target()))
     }
 }
@@ -68,22 +80,6 @@ impl Visit for Fields<'_, '_> {
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.put(field, chain(value));
     }
-}
-
-/// An error and all that caused it, the cause last. What only repeats its cause is left out.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut told = error.to_string();
-    let mut last = told.clone();
-    let mut error = error.source();
-    while let Some(cause) = error {
-        let text = cause.to_string();
-        if text != last {
-            told = format!("{told}: {text}");
-        }
-        last = text;
-        error = cause.source();
-    }
-    told
 }
 
 #[cfg(test)]

@@ -39,5 +39,6 @@ mod search;
 mod search_quality;
 mod search_recall;
 mod secrets;
+mod telemetry;
 mod values;
 mod writes;

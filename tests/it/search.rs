@@ -40,6 +40,10 @@ impl Embedder for Scripted {
         &self.model
     }
 
+    fn provider(&self) -> &'static str {
+        "scripted"
+    }
+
     fn batch(&self) -> usize {
         100
     }

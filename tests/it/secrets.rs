@@ -14,6 +14,7 @@ use rowgate::embedding::Embedder;
 use rowgate::identity::SigningKey;
 use rowgate::retail;
 use rowgate::secrets::{KeyVault, ManagedIdentity, SecretError};
+use rowgate::telemetry::Telemetry;
 use serde_json::json;
 
 use crate::support::azure::{IdentityFault, LoopbackAzure, OPENAI_HOST, VAULT_HOST, VaultFault};
@@ -178,7 +179,14 @@ async fn server(azure: &LoopbackAzure, database: TestDatabase, more: &[(&str, &s
     settings.claim_keys.given = None;
     let profile = app::profile(&settings, retail::PROFILE).unwrap();
     let on_azure = Azure::of(identity(azure), Some(vault(azure).renewed_after(Duration::ZERO)));
-    let app = App::build(settings, profile, Some(cluster().embedder.clone() as Arc<dyn Embedder>), &on_azure).unwrap();
+    let app = App::build(
+        settings,
+        profile,
+        Some(cluster().embedder.clone() as Arc<dyn Embedder>),
+        &on_azure,
+        &Telemetry::default(),
+    )
+    .unwrap();
     TestServer::run(database, app).await
 }
 

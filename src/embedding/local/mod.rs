@@ -47,6 +47,10 @@ impl Embedder for LocalModel {
         &self.model
     }
 
+    fn provider(&self) -> &'static str {
+        "rowgate"
+    }
+
     fn batch(&self) -> usize {
         32
     }

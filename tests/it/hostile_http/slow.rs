@@ -9,6 +9,7 @@ use rowgate::config::Settings;
 use rowgate::domain::Profile;
 use rowgate::identity::SigningKey;
 use rowgate::retail;
+use rowgate::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -34,7 +35,8 @@ impl Server {
         ];
         let settings = Settings::read(pairs.map(|(name, value)| (name.to_owned(), value)).into()).unwrap();
         let azure = Azure::new(&settings);
-        let app = App::build(settings, Profile::parse(retail::PROFILE).unwrap(), None, &azure).unwrap();
+        let app = App::build(settings, Profile::parse(retail::PROFILE).unwrap(), None, &azure, &Telemetry::default())
+            .unwrap();
         let listener = app.listen().await.unwrap();
         let (address, end) = (listener.address(), Arc::new(Notify::new()));
         let ended = Arc::clone(&end);

@@ -2,14 +2,17 @@
 
 pub mod azure;
 mod cluster;
+pub mod collector;
 pub mod functions_host;
 mod pgbouncer;
+mod process;
 mod proxy;
 pub mod raw;
 mod server;
 
 pub use cluster::{TestDatabase, cluster};
 pub use pgbouncer::{Bouncing, PgBouncer};
+pub use process::Process;
 pub use proxy::CountingProxy;
 pub use server::TestServer;
 

@@ -7,6 +7,7 @@ use rowgate::app::{self, App, Azure};
 use rowgate::config::Settings;
 use rowgate::embedding::Embedder;
 use rowgate::retail;
+use rowgate::telemetry::Telemetry;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -71,7 +72,7 @@ impl TestServer {
     pub async fn serve_with(database: TestDatabase, settings: Settings, embedder: Option<Arc<dyn Embedder>>) -> Self {
         let profile = app::profile(&settings, retail::PROFILE).unwrap();
         let azure = Azure::new(&settings);
-        Self::run(database, App::build(settings, profile, embedder, &azure).unwrap()).await
+        Self::run(database, App::build(settings, profile, embedder, &azure, &Telemetry::default()).unwrap()).await
     }
 
     pub async fn run(database: TestDatabase, app: App) -> Self {

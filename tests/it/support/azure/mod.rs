@@ -1,9 +1,10 @@
-//! Azure on loopback: Key Vault, Entra, Azure OpenAI and the managed identity behind the names that they really have.
+//! Azure on loopback: Key Vault, Entra, Azure OpenAI, Application Insights and the managed identity behind the names that they really have.
 //! A client reaches them through the proxy, and trusts them by the private authority: verification stays on.
 
 mod certificates;
 mod entra;
 mod identity;
+mod insights;
 mod key_vault;
 mod openai;
 mod script;
@@ -13,6 +14,7 @@ mod tunnel;
 pub use certificates::{CertificateFiles, Certificates, Flaw};
 pub use entra::{APP_ID, Entra, EntraFault, KEYS, LOGIN_HOST};
 pub use identity::{CLIENT_ID, COGNITIVE_SERVICES, Identity, IdentityFault, KEY_VAULT, TokenProblem};
+pub use insights::{INSIGHTS_HOST, Insights, InsightsFault};
 pub use key_vault::{KeyVault, VAULT_HOST, VaultFault};
 pub use openai::{EMBEDDINGS, OPENAI_HOST, OpenAi, OpenAiFault};
 
@@ -36,6 +38,7 @@ pub struct LoopbackAzure {
     pub identity: Arc<Identity>,
     pub key_vault: Arc<KeyVault>,
     pub openai: Arc<OpenAi>,
+    pub insights: Arc<Insights>,
     tunnels: Tunnels,
     plain: SocketAddr,
     serving: JoinHandle<()>,
@@ -47,17 +50,19 @@ impl LoopbackAzure {
         let identity = Identity::new();
         let (entra, key_vault) = (Entra::new(), KeyVault::new(Arc::clone(&identity)));
         let openai = OpenAi::new(Arc::clone(&identity));
+        let insights = Insights::new(Arc::clone(&identity));
         let routers = HashMap::from([
             (LOGIN_HOST, entra.router()),
             (VAULT_HOST, key_vault.router()),
             (OPENAI_HOST, openai.router()),
+            (INSIGHTS_HOST, insights.router()),
         ]);
         let tunnels = Tunnels::open(Arc::clone(&certificates), routers).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plain = listener.local_addr().unwrap();
         let router = identity.router().merge(openai.router());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { certificates, entra, identity, key_vault, openai, tunnels, plain, serving }
+        Self { certificates, entra, identity, key_vault, openai, insights, tunnels, plain, serving }
     }
 
     /// What a program needs in its environment to be on this Azure. `NO_PROXY` keeps the identity's plain address from
