@@ -162,7 +162,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     telemetry::start::begin();
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = app::runtime();
     let outcome = runtime.context("the runtime did not start").and_then(|runtime| {
         let outcome = runtime.block_on(run(arguments.command));
         runtime.shutdown_timeout(std::time::Duration::from_secs(1));

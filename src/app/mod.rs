@@ -134,6 +134,17 @@ impl App {
     }
 }
 
+/// On a core or two one thread does it all: a call waits for the database most of its time, and handing it from thread
+/// to thread would cost more than the other core could give.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match cores {
+        1 | 2 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
+}
+
 /// Waits for the process to be told to end: Ctrl-C, or SIGTERM from the Functions host.
 pub async fn told_to_end() {
     let interrupt = async {

@@ -3,6 +3,7 @@
 //! the futures are polled together, in the order in which the server answers.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::DbError;
 use super::connection::Connection;
@@ -27,8 +28,10 @@ use crate::identity::Claim;
 /// The prepared statement that holds the caller's, from PREPARE to the end of the transaction.
 const PREPARE: &str = "prepare rowgate_statement as select * from (\n";
 const EXECUTE: &str = "execute rowgate_statement";
-const RESULT_TYPES: &str =
-    "select result_types::oid[] from pg_catalog.pg_prepared_statements where name = 'rowgate_statement'";
+
+/// The same, and before its rows the OIDs of their columns' types, which the simple protocol's answer has not.
+const EXECUTE_WITH_TYPES: &str = "select pg_catalog.array_to_string(result_types::oid[], ' ') \
+     from pg_catalog.pg_prepared_statement() where name = 'rowgate_statement'; execute rowgate_statement";
 
 /// Ends the transaction. There is nothing to commit; rolling back also undoes what a statement did behind READ ONLY's
 /// back: settings of the session, large objects on PostgreSQL 15.
@@ -190,14 +193,17 @@ pub(super) async fn run_statement(
     let prefix = PREPARE.chars().count();
 
     let work = async {
+        let execute = |described| collect(connection, described, facts, rows, bytes);
+        if connection.version() >= 16 {
+            let (prepared, answer) = join!(connection.execute_typed(&prepare, &[]), execute(None));
+            prepared.map_err(|error| DbError::of_callers(error, Some(prefix)))?;
+            return answer;
+        }
         let (types_sender, types) = oneshot::channel();
         let (prepared, described, answer) = join!(
             connection.execute_typed(&prepare, &[]),
-            async {
-                let described = result_types(connection, statement).await;
-                described.map(|types| drop(types_sender.send(types)))
-            },
-            collect(connection, types, facts, rows, bytes),
+            async { describe(connection, statement).await.map(|types| drop(types_sender.send(types))) },
+            execute(Some(types)),
         );
         prepared.map_err(|error| DbError::of_callers(error, Some(prefix)))?;
         described?;
@@ -206,14 +212,9 @@ pub(super) async fn run_statement(
     framed(connection, opening, claim, work, CLOSE_STATEMENT).await
 }
 
-/// The types of the prepared statement's columns, as OIDs.
-async fn result_types(connection: &Connection, statement: &Statement) -> Result<Vec<u32>, DbError> {
-    if connection.version() >= 16 {
-        let rows = connection.query_typed(RESULT_TYPES, &[]).await.map_err(DbError::of_ours)?;
-        let row = rows.first().ok_or(DbError::Shape("the statement was not prepared"))?;
-        return row.try_get(0).map_err(DbError::Internal);
-    }
-    // PostgreSQL 15 does not show them, so it describes the statement once more.
+/// The types of a statement's columns, as OIDs. PostgreSQL 15 does not show those of a prepared one, so it describes the
+/// statement once more.
+async fn describe(connection: &Connection, statement: &Statement) -> Result<Vec<u32>, DbError> {
     let described = format!("select * from (\n{}\n) r limit 0", statement.as_str());
     let described = connection.prepare(&described).await.map_err(DbError::of_ours)?;
     Ok(described.columns().iter().map(|column| column.type_().oid()).collect())
@@ -240,33 +241,34 @@ fn encode_row(
     Ok((size <= room).then_some((values, size)))
 }
 
-/// Sends EXECUTE and collects what comes, up to the limits.
+/// Executes the prepared statement and collects what comes, up to the limits. `described`: the types of the columns, if
+/// they are asked for elsewhere; else they come first.
 async fn collect(
     connection: &Connection,
-    types: oneshot::Receiver<Vec<u32>>,
+    described: Option<oneshot::Receiver<Vec<u32>>>,
     facts: &ServerFacts,
     limit: RowLimit,
     bytes: ByteLimit,
 ) -> Result<Answer, DbError> {
-    let stream = connection.simple_query_raw(EXECUTE).await.map_err(DbError::of_ours)?;
+    let sql = if described.is_some() { EXECUTE } else { EXECUTE_WITH_TYPES };
+    let stream = connection.simple_query_raw(sql).await.map_err(DbError::of_ours)?;
     pin_mut!(stream);
+    let types = match described {
+        Some(types) => types.await.map_err(|_| DbError::Shape("the statement has no types"))?,
+        None => types_of(stream.as_mut()).await?,
+    };
     let mut answer = Answer { columns: Vec::new(), rows: Vec::new(), truncated: None };
     let mut encodings: Vec<Encoding> = Vec::new();
-    let mut types = Some(types);
     let mut taken = 0;
 
     while let Some(message) = stream.next().await {
         match message {
             Ok(SimpleQueryMessage::RowDescription(columns)) => {
-                let types = match types.take() {
-                    Some(types) => types.await.map_err(|_| DbError::Shape("the statement has no types"))?,
-                    None => return Err(DbError::Shape("a second result")),
-                };
                 if types.len() != columns.len() {
                     return Err(DbError::Shape("as many types as columns"));
                 }
-                for (column, oid) in columns.iter().zip(types) {
-                    let (type_name, encoding) = encoding(oid, facts);
+                for (column, oid) in columns.iter().zip(&types) {
+                    let (type_name, encoding) = encoding(*oid, facts);
                     answer.columns.push(Column { name: column.name().to_owned(), type_name });
                     encodings.push(encoding);
                 }
@@ -294,4 +296,23 @@ async fn collect(
         }
     }
     Ok(answer)
+}
+
+/// The first result of [`EXECUTE_WITH_TYPES`]. None at all if the statement was not prepared, which is told elsewhere.
+async fn types_of(mut stream: Pin<&mut SimpleQueryStream>) -> Result<Vec<u32>, DbError> {
+    let mut types = None;
+    while let Some(message) = stream.next().await {
+        match message.map_err(|error| DbError::of_callers(error, None))? {
+            SimpleQueryMessage::Row(row) => {
+                let text = row.try_get(0).map_err(DbError::Internal)?.unwrap_or_default();
+                types = Some(text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>());
+            }
+            SimpleQueryMessage::CommandComplete(_) => break,
+            _ => {}
+        }
+    }
+    match types {
+        Some(Ok(types)) => Ok(types),
+        _ => Err(DbError::Shape("the statement has no types")),
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -213,7 +214,8 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, ConnectError> {
         let began = Instant::now();
         let span = Span::begin(Kind::Client, "connect");
-        let made = span.around(timeout(self.connect, self.open())).await;
+        let opening = pin!(timeout(self.connect, self.open()));
+        let made = span.around(opening).await;
         let made = made.unwrap_or(Err(ConnectError::TimedOut(self.connect)));
         if made.is_err() {
             span.fail("unreachable");

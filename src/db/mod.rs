@@ -26,6 +26,7 @@ pub mod principals;
 pub mod tokens;
 pub mod vectors;
 
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -68,7 +69,10 @@ macro_rules! leased {
         loop {
             let $keys = $db.keys().await?;
             let $lease = Lease::take(&$db.pool).await?;
-            let outcome = $db.observed.operation($operation, async { $work }).await;
+            let outcome = {
+                let work = pin!(async { $work });
+                $db.observed.operation($operation, work).await
+            };
             if matches!(outcome, Err(DbError::UnknownKey(_))) {
                 $db.keys.refused();
             }
@@ -313,7 +317,7 @@ impl Db {
             _ => {
                 measure::looked_up("facts", false);
                 let began = Instant::now();
-                let reading = self.opening.soon(ServerFacts::read(connection));
+                let reading = pin!(self.opening.soon(ServerFacts::read(connection)));
                 let facts = Arc::new(Span::begin(Kind::Client, "facts").around(reading).await?);
                 start::spent(Phase::Facts, began.elapsed());
                 write(&self.facts, Some(Arc::clone(&facts)));

@@ -1,6 +1,7 @@
 //! What is told of the database: each operation as a span and a measure (semantic conventions, database), waits that were
 //! worth one, and the pool's state. Never SQL, a row or a caller.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ impl Observed {
     pub(super) async fn operation<T>(
         &self,
         operation: Operation,
-        work: impl Future<Output = Result<T, DbError>>,
+        work: Pin<&mut impl Future<Output = Result<T, DbError>>>,
     ) -> Result<T, DbError> {
         let (started, name) = (Instant::now(), operation.name());
         let span = Span::begin(Kind::Client, name);

@@ -17,7 +17,9 @@ others as (
 exposed as (
     select * from others where pg_catalog.has_any_column_privilege('rowgate_reader', oid, 'select')
 ),
-functions (name, body) as (values ('rowgate.admit(text)', $1), ('rowgate.visible_stores()', $2))
+functions (name, body, config) as (values
+    ('rowgate.admit(text)', $1, array['search_path=pg_catalog, pg_temp']),
+    ('rowgate.visible_stores()', $2, array['search_path=pg_catalog, pg_temp', 'plan_cache_mode=force_generic_plan']))
 select format('the role %I is a superuser', name), format('alter role %I nosuperuser', name)
   from roles where rolsuper
 union all
@@ -60,4 +62,4 @@ select format('the function %s is not the one that was migrated', f.name), 'rowg
   left join pg_catalog.pg_proc p on p.oid = to_regprocedure(f.name)
  where p.oid is null or p.prosrc <> f.body or not p.prosecdef
     or p.proowner <> 'rowgate_owner'::regrole
-    or p.proconfig is distinct from array['search_path=pg_catalog, pg_temp']
+    or p.proconfig is distinct from f.config

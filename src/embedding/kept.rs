@@ -2,6 +2,7 @@
 //! every caller, because a vector says nothing but what its words say.
 
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -39,7 +40,8 @@ impl KeptVectors {
             span.set("gen_ai.provider.name", provider);
             span.set("gen_ai.request.model", model.clone());
         }
-        let embedded = span.around(self.embedder.embed(&[text.to_owned()])).await;
+        let texts = [text.to_owned()];
+        let embedded = span.around(pin!(self.embedder.embed(&texts))).await;
         let tokens = embedded.as_ref().ok().map(|embedded| embedded.tokens);
         match tokens {
             Some(tokens) => span.set("gen_ai.usage.input_tokens", i64::try_from(tokens).unwrap_or(i64::MAX)),

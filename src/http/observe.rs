@@ -1,6 +1,7 @@
 //! The outermost layer: each request is one span, under the trace that its headers name, and one measure. Sees names and
 //! statuses, never what is asked or answered.
 
+use std::pin::pin;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -29,7 +30,7 @@ pub(super) async fn observe(State(in_flight): State<InFlight>, mut request: Requ
         }
         request.extensions_mut().insert(span.within());
     }
-    let response = span.around(next.run(request)).await;
+    let response = span.around(pin!(next.run(request))).await;
     let status = response.status();
     span.set("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {

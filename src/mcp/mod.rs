@@ -12,6 +12,7 @@ mod search;
 mod status;
 mod tools;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
@@ -158,7 +159,7 @@ impl ServerHandler for McpServer {
         page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let work = async { only_page(page).map(|()| ListToolsResult::with_all_items(self.0.tools.clone())) };
+        let work = pin!(async { only_page(page).map(|()| ListToolsResult::with_all_items(self.0.tools.clone())) });
         let list = observed(&context, "tools/list", Target::Nothing, never, work).await?;
         let mut list = list.with_ttl_ms(SHARED_TTL_MS).with_cache_scope(CacheScope::Public);
         list.meta = self.result_meta(&context);
@@ -185,7 +186,7 @@ impl ServerHandler for McpServer {
             CallToolResponse::Complete(result) => result.is_error == Some(true),
             _ => false,
         };
-        let work = self.0.routes.call(ToolCallContext::new(self, request, context));
+        let work = pin!(self.0.routes.call(ToolCallContext::new(self, request, context)));
         let response = observed(&about, "tools/call", Target::Tool(&name), failed, work).await?;
         Ok(match response {
             CallToolResponse::Complete(result) => CallToolResponse::Complete(result.with_meta(meta)),
@@ -209,7 +210,7 @@ impl ServerHandler for McpServer {
         request: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        let work = async { prompts::get(&self.0.profile, &request.name) };
+        let work = pin!(async { prompts::get(&self.0.profile, &request.name) });
         let mut prompt = observed(&context, "prompts/get", Target::Prompt(&request.name), never, work).await?;
         prompt.meta = self.result_meta(&context);
         Ok(prompt.into())
@@ -221,7 +222,7 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         only_page(page)?;
-        let work = resources::list(self, &context);
+        let work = pin!(resources::list(self, &context));
         let list = observed(&context, "resources/list", Target::Nothing, never, work).await?;
         let mut list = list.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         list.meta = self.result_meta(&context);
@@ -244,7 +245,7 @@ impl ServerHandler for McpServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let work = resources::read(self, &context, &request.uri);
+        let work = pin!(resources::read(self, &context, &request.uri));
         let read = observed(&context, "resources/read", Target::Nothing, never, work).await?;
         let mut read = read.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         read.meta = self.result_meta(&context);
@@ -256,7 +257,7 @@ impl ServerHandler for McpServer {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let work = resources::complete(self, &context, &request);
+        let work = pin!(resources::complete(self, &context, &request));
         let mut completed = observed(&context, "completion/complete", Target::Nothing, never, work).await?;
         completed.meta = self.result_meta(&context);
         Ok(completed)

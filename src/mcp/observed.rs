@@ -1,5 +1,6 @@
 //! Each request of MCP is one span and one measure, by method and tool, as the semantic conventions for MCP have them.
 
+use std::pin::Pin;
 use std::time::Instant;
 
 use axum::http::request::Parts;
@@ -23,7 +24,7 @@ pub(super) async fn observed<T>(
     method: &'static str,
     target: Target<'_>,
     failed: fn(&T) -> bool,
-    work: impl Future<Output = Result<T, ErrorData>>,
+    work: Pin<&mut impl Future<Output = Result<T, ErrorData>>>,
 ) -> Result<T, ErrorData> {
     let started = Instant::now();
     let (name, tool) = match target {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -155,7 +156,8 @@ impl KeyVault {
         let (vault, name, waited_for) = (Arc::clone(self), name.to_owned(), name.to_owned());
         let fetching = tokio::spawn(carried(async move {
             let (span, began) = (Span::begin(Kind::Client, "get secret"), Instant::now());
-            let fetched = span.around(timeout(FETCH, vault.fetch(&name))).await;
+            let fetching = pin!(timeout(FETCH, vault.fetch(&name)));
+            let fetched = span.around(fetching).await;
             let fetched = fetched.unwrap_or_else(|_| Err(SecretError::TimedOut(name.clone())));
             if fetched.is_err() {
                 span.fail("unavailable");

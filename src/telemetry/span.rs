@@ -2,6 +2,7 @@
 //! attributes are names, numbers and outcomes; never SQL, principals, rows or secrets.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -120,8 +121,9 @@ impl Span {
         }
     }
 
-    /// Runs a future inside of it: spans that begin there are under this one, and what is logged there names it.
-    pub async fn around<F: Future>(&self, future: F) -> F::Output {
+    /// Runs a future inside of it: spans that begin there are under this one, and what is logged there names it. It is
+    /// pinned by whoever has it, since a future that is handed on by value is there twice.
+    pub async fn around<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
         match &self.0 {
             Some(context) => future.with_context(context.clone()).await,
             None => future.await,
