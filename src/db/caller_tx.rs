@@ -4,15 +4,13 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{Either, join_all, join4, pending, select};
+use futures_util::future::{join_all, join4};
 use futures_util::{FutureExt, StreamExt, pin_mut};
 use serde_json::Value;
 use tokio::join;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
@@ -20,6 +18,7 @@ use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream}
 use super::DbError;
 use super::connection::Connection;
 use super::facts::ServerFacts;
+use super::silence::Silence;
 use super::statement::Statement;
 use super::value::{Encoding, encoding, json_bytes};
 use crate::domain::{ByteLimit, RowLimit};
@@ -44,11 +43,11 @@ const CLOSE_STATEMENT: &str = "rollback; select pg_catalog.pg_advisory_unlock_al
 const ADMIT: &str = "select rowgate.admit($1), set_config('rowgate.claim', $1, true), \
                      set_config('role', 'rowgate_reader', true)";
 
-/// How a transaction opens: its bounds, and all settings that the text of values depends on.
-#[derive(Clone, Debug)]
+/// How a transaction opens: its bounds, and all settings that the text of values depends on; and what becomes of it if
+/// the server says nothing to that.
 pub(super) struct Opening {
     sql: String,
-    answered: Duration,
+    silence: Silence,
 }
 
 /// What came of a caller's statement.
@@ -81,9 +80,9 @@ pub enum Truncation {
 }
 
 impl Opening {
-    /// `statement`: how long a statement may run; `answered`: how long the server may be silent after the transaction
-    /// was begun, which it does at once; `search_path`: where unqualified names are looked up.
-    pub(super) fn new(statement: Duration, answered: Duration, search_path: &[String]) -> Self {
+    /// `statement`: how long a statement may run; `silence`: what is known of connections that say nothing;
+    /// `search_path`: where unqualified names are looked up.
+    pub(super) fn new(statement: Duration, silence: Silence, search_path: &[String]) -> Self {
         let path: Vec<_> = search_path.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
         let sql = format!(
             "begin read only; set local statement_timeout = {}; set local search_path = {}; \
@@ -93,12 +92,12 @@ impl Opening {
             statement.as_millis(),
             if path.is_empty() { "pg_catalog".to_owned() } else { path.join(", ") },
         );
-        Self { sql, answered }
+        Self { sql, silence }
     }
 
-    /// Waits for an answer that the server gives without working for it.
-    pub(super) async fn soon<T>(&self, answer: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
-        timeout(self.answered, answer).await.unwrap_or(Err(DbError::Silent(self.answered)))
+    /// What is known of connections that say nothing.
+    pub(super) fn silence(&self) -> &Silence {
+        &self.silence
     }
 }
 
@@ -139,26 +138,14 @@ async fn framed<T>(
 ) -> Result<T, DbError> {
     let bound = claim.expose();
     let claim = [(&bound as &(dyn ToSql + Sync), Type::TEXT)];
-    let heard = AtomicBool::new(false);
+    let (say, heard) = oneshot::channel::<()>();
     let all = join4(
-        connection.batch_execute(&opening.sql).inspect(|_| heard.store(true, Ordering::Relaxed)),
+        connection.batch_execute(&opening.sql).inspect(|_| drop(say)),
         connection.execute_typed(ADMIT, &claim),
         work,
         connection.batch_execute(closing),
     );
-    // A peer that vanished says nothing, and the system takes a quarter of an hour to find that out. How long the work
-    // takes is another matter.
-    let silent = async {
-        sleep(opening.answered).await;
-        if heard.load(Ordering::Relaxed) {
-            pending::<()>().await;
-        }
-    };
-    pin_mut!(all, silent);
-    let (opened, admitted, done, closed) = match select(all, silent).await {
-        Either::Left((answered, _)) => answered,
-        Either::Right(_) => return Err(DbError::Silent(opening.answered)),
-    };
+    let (opened, admitted, done, closed) = opening.silence.listen(heard, all.map(Ok)).await?;
     // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
     // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
     if let Err(error) = &closed

@@ -25,6 +25,9 @@ use super::wire::{Meter, Wire};
 use crate::telemetry::start::{self, Phase};
 use crate::telemetry::{Kind, Span, measure};
 
+/// So often a call leaves a connection that says nothing for another one.
+const SILENT: u32 = 2;
+
 /// How long before its password ends a connection is not used any more.
 const BEFORE_THE_END: Duration = Duration::from_secs(60);
 
@@ -71,6 +74,7 @@ pub(super) struct Lease {
 #[derive(Default)]
 pub(super) struct Attempts {
     failed: bool,
+    silent: u32,
 }
 
 /// Why a connection could not be made.
@@ -158,6 +162,12 @@ impl ConnectionManager {
         let until = Instant::now() + lifetime;
         let client = ClientWrapper::new(client, task);
         Ok(Connection { client, meter, cancel, version, until, spoilt: AtomicBool::new(false) })
+    }
+
+    /// Whether a new connection is made and answered. It is closed again.
+    pub(super) async fn is_answered(&self) -> bool {
+        let asked = timeout(self.connect, async { self.open().await.ok()?.batch_execute("").await.ok() });
+        asked.await.is_ok_and(|answered| answered.is_some())
     }
 
     /// Stops what a connection is doing on the server. Waits no longer than for making a connection.
@@ -296,7 +306,8 @@ impl Lease {
     }
 
     /// Ends the lease after its work has ended, well or not. `None` asks for another attempt: the connection turned out
-    /// to be dead, as after a restart of the server, or the signing key to be replaced; all that runs here only reads.
+    /// to be dead, as after a restart of the server, the signing key to be replaced, or the database's clock to have
+    /// jumped; all that runs here only reads.
     pub(super) fn settle<T>(
         mut self,
         outcome: Result<T, DbError>,
@@ -309,10 +320,10 @@ impl Lease {
         }
         if let Err(DbError::Silent(silence)) = &outcome {
             self.evict_older(*silence);
-            if attempts.failed {
+            if attempts.silent >= SILENT {
                 return Some(outcome);
             }
-            attempts.failed = true;
+            attempts.silent += 1;
             // Dropped as it is: it is not for another call.
             return None;
         }
@@ -326,7 +337,7 @@ impl Lease {
                 attempts.failed = true;
                 None
             }
-            Err(DbError::UnknownKey(_)) if !attempts.failed => {
+            Err(DbError::UnknownKey(_) | DbError::Expired(_)) if !attempts.failed => {
                 attempts.failed = true;
                 None
             }

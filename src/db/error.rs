@@ -43,9 +43,12 @@ pub enum DbError {
     /// The database does not know the key that signed the claim: it was replaced, or `rowgate migrate` was not run.
     #[error("the database does not know the key that signed the claim")]
     UnknownKey(#[source] tokio_postgres::Error),
-    /// The database did not accept the claim: keys differ, or clocks do.
+    /// The database did not accept the claim: keys differ.
     #[error("the database did not accept the claim")]
     Claim(#[source] tokio_postgres::Error),
+    /// The claim had ended by the clock of the database, by which it was made: that clock has jumped.
+    #[error("the database's clock has jumped")]
+    Expired(#[source] tokio_postgres::Error),
     /// The statement was refused before it was sent.
     #[error("the statement was refused")]
     Refused(#[from] StatementError),
@@ -95,6 +98,7 @@ impl DbError {
             Self::TokenRevoked => "revoked",
             Self::Keys(_) => "keys",
             Self::UnknownKey(_) => "unknown key",
+            Self::Expired(_) => "expired claim",
             Self::Claim(_) => "claim",
             Self::Refused(_) => "refused",
             Self::Statement(_) => "statement",
@@ -133,7 +137,8 @@ impl DbError {
         };
         match code.code() {
             "RG001" => Ok(Self::UnknownCaller),
-            "RG002" | "RG003" => Ok(Self::Claim(error)),
+            "RG002" => Ok(Self::Claim(error)),
+            "RG003" => Ok(Self::Expired(error)),
             "RG004" => Ok(Self::UnknownKey(error)),
             "RG005" => Ok(Self::TokenRevoked),
             // Shut down, starting up, too many connections, out of memory or disk, I/O: classes 08, 53, 57P and 58.

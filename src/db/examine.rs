@@ -96,9 +96,8 @@ impl DbError {
             Self::UnknownCaller => "rowgate principal add <principal> --store <id>",
             Self::TokenRevoked => "rowgate token issue",
             Self::UnknownKey(_) => "rowgate migrate, with the very ROWGATE_CLAIM_KEYS that this server has",
-            Self::Claim(_) => {
-                "make the keys of this server and of the database the same by rowgate migrate; set both clocks"
-            }
+            Self::Claim(_) => "make the keys of this server and of the database the same by rowgate migrate",
+            Self::Expired(_) => "look at where the database's machine has its time from",
             Self::Keys(_) => "look at ROWGATE_KEY_VAULT and ROWGATE_CLAIM_KEYS_SECRET",
             Self::Shape(_) | Self::Internal(_) => "rowgate migrate",
             Self::Silent(_) => {

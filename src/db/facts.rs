@@ -1,14 +1,15 @@
-//! What Rowgate must know of the server before it can run a caller's statement: the names of volatile functions and
-//! the types that PostgreSQL does not ship. The same for every caller; read once, again after a while.
+//! What Rowgate must know of the server before it can run a caller's statement: the names of volatile functions, the
+//! types that PostgreSQL does not ship, and the time. The same for every caller; read once, again after a while.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::join;
 use tokio_postgres::types::{Kind, Type};
 
 use super::connection::Connection;
 use super::{DbError, posture};
+use crate::identity::{Caller, Claim, SigningKeys};
 
 /// How old facts may get before they are read again.
 const FRESH: Duration = Duration::from_secs(300);
@@ -22,6 +23,8 @@ pub(super) struct ServerFacts {
     types: HashMap<u32, OtherType>,
     /// Whether pgvector can go on with an index scan until enough rows have passed the filters: 0.8.0 and later.
     scans_on: bool,
+    /// The server's time when they were read.
+    time: SystemTime,
     read: Instant,
 }
 
@@ -38,7 +41,8 @@ pub(super) struct OtherType {
 impl ServerFacts {
     /// Reads them in one round trip, as the login role. An error if the database is not set up to be served from.
     pub(super) async fn read(client: &Connection) -> Result<Self, DbError> {
-        let (exposed, functions, types, vector) = join!(
+        let (time, exposed, functions, known_types, vector) = join!(
+            client.query_typed("select clock_timestamp()", &[]),
             posture::check(client),
             client.query_typed(
                 "select distinct proname::text from pg_catalog.pg_proc where provolatile = 'v' and prokind <> 'p'",
@@ -61,12 +65,14 @@ impl ServerFacts {
         };
         let some = |oid: u32| (oid != 0).then_some(oid);
         let exposed = exposed?;
-        let mut facts =
-            Self { exposed, volatile: HashSet::new(), types: HashMap::new(), scans_on, read: Instant::now() };
+        let time = time.map_err(DbError::of_ours)?;
+        let time = time.first().ok_or(DbError::Shape("no time"))?.try_get(0).map_err(DbError::Internal)?;
+        let (volatile, types, read) = (HashSet::new(), HashMap::new(), Instant::now());
+        let mut facts = Self { exposed, volatile, types, scans_on, time, read };
         for row in functions.map_err(DbError::of_ours)? {
             facts.volatile.insert(row.try_get(0).map_err(DbError::Internal)?);
         }
-        for row in types.map_err(DbError::of_ours)? {
+        for row in known_types.map_err(DbError::of_ours)? {
             let get = |n: usize| row.try_get::<_, u32>(n).map_err(DbError::Internal);
             let name = row.try_get(1).map_err(DbError::Internal)?;
             facts.types.insert(get(0)?, OtherType { name, base: some(get(2)?), element: some(get(3)?) });
@@ -77,6 +83,12 @@ impl ServerFacts {
     /// Whether they should be read again.
     pub(super) fn stale(&self) -> bool {
         self.read.elapsed() > FRESH
+    }
+
+    /// A claim for this caller, from now on by the server's clock: it is the server that compares, and this machine's
+    /// clock may be wrong, or jump.
+    pub(super) fn sign(&self, keys: &SigningKeys, caller: &Caller) -> Claim {
+        Claim::sign(keys.newest(), caller, self.time + self.read.elapsed())
     }
 
     /// The type of pgvector's dense vectors, if it is installed.

@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod observed;
 mod posture;
 mod search;
+mod silence;
 mod statement;
 mod tls;
 mod value;
@@ -55,10 +56,11 @@ use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
 use observed::{Observed, Operation};
 use search::{SearchSql, models_query};
+use silence::Silence;
 use value::UNKNOWN_TYPE;
 
-/// Lets the caller's call in, and runs work with the signing keys and a connection from the pool, and once more with another if the first turned out to
-/// be dead or the newest key unknown to the database.
+/// Lets the caller's call in, and runs work with the signing keys and a connection from the pool, and once more if the
+/// connection turned out to be dead, the newest key unknown to the database, or its time another than was thought.
 macro_rules! leased {
     ($db:ident, $caller:expr, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
         let _admitted = $db.admission.admit($caller.principal()).await?;
@@ -75,6 +77,9 @@ macro_rules! leased {
             };
             if matches!(outcome, Err(DbError::UnknownKey(_))) {
                 $db.keys.refused();
+            }
+            if matches!(outcome, Err(DbError::Expired(_))) {
+                write(&$db.facts, None);
             }
             if let Some(outcome) = $lease.settle(outcome, &mut attempts) {
                 break outcome;
@@ -135,6 +140,7 @@ impl Db {
             .build()
             .map_err(|error| DbError::Unreachable(Box::new(error)))?;
         observed.watch(&pool);
+        let silence = Silence::new(pool.clone(), settings.pool_wait);
         Ok(Self {
             pool,
             observed,
@@ -146,7 +152,7 @@ impl Db {
                 settings.pool_wait,
             ),
             keys,
-            opening: Opening::new(limits.statement, settings.pool_wait, search_path),
+            opening: Opening::new(limits.statement, silence, search_path),
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
             catalog: RwLock::new(None),
@@ -158,7 +164,7 @@ impl Db {
         leased!(self, caller, Operation::Query, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             let statement = Statement::check(sql, &facts.volatile)?;
-            self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, rows).await
+            self.run(&lease, &facts.sign(&keys, caller), &facts, &statement, rows).await
         })
     }
 
@@ -171,7 +177,7 @@ impl Db {
     ) -> Result<Answer, DbError> {
         leased!(self, caller, Operation::Query, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
-            self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, statement, rows).await
+            self.run(&lease, &facts.sign(&keys, caller), &facts, statement, rows).await
         })
     }
 
@@ -201,7 +207,8 @@ impl Db {
         wanted: impl Fn(&Catalog) -> Vec<String> + Send + Sync,
     ) -> Result<Described, DbError> {
         leased!(self, caller, Operation::Describe, |lease, keys| {
-            let sign = || Claim::sign(keys.newest(), caller);
+            let facts = self.facts(lease.connection()?).await?;
+            let sign = || facts.sign(&keys, caller);
             self.describe_on(&lease, &sign, hints, &wanted).await
         })
     }
@@ -252,7 +259,7 @@ impl Db {
             let connection = lease.connection()?;
             let facts = self.facts(connection).await?;
             let sql = SearchSql::of(search, &facts)?;
-            let claim = Claim::sign(keys.newest(), caller);
+            let claim = facts.sign(&keys, caller);
             let answers = run_queries(connection, &self.opening, &claim, &sql.queries()).await?;
             let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
             answers.last().into_iter().flatten().map(Found::read).collect()
@@ -262,9 +269,10 @@ impl Db {
     /// The models that have vectors, and how many each.
     pub async fn search_models(&self, caller: &Caller, source: &SearchSource) -> Result<Vec<(String, i64)>, DbError> {
         leased!(self, caller, Operation::Search, |lease, keys| {
-            let claim = Claim::sign(keys.newest(), caller);
+            let connection = lease.connection()?;
+            let claim = self.facts(connection).await?.sign(&keys, caller);
             let queries = [models_query(source)];
-            let mut answers = run_queries(lease.connection()?, &self.opening, &claim, &queries).await?;
+            let mut answers = run_queries(connection, &self.opening, &claim, &queries).await?;
             let rows = answers.pop().unwrap_or(Err(DbError::Shape("no models")))?;
             let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
             rows.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
@@ -276,7 +284,7 @@ impl Db {
         leased!(self, Operation::Ready, |lease, _keys| {
             let connection = lease.connection()?;
             let ready = async { connection.query_typed(READY, &[]).await.map_err(DbError::of_ours) };
-            let rows = self.opening.soon(ready).await?;
+            let rows = self.opening.silence().soon(connection, ready).await?;
             match rows.first().map(|row| row.try_get(0)) {
                 Some(Ok(true)) => self.facts(connection).await.map(|_| ()),
                 _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
@@ -297,7 +305,7 @@ impl Db {
         let answer = leased!(self, caller, Operation::Query, |lease, keys| {
             let facts = self.facts(lease.connection()?).await?;
             let statement = Statement::unchecked(&examine::visible(&facts));
-            self.run(&lease, &Claim::sign(keys.newest(), caller), &facts, &statement, RowLimit::DEFAULT).await
+            self.run(&lease, &facts.sign(&keys, caller), &facts, &statement, RowLimit::DEFAULT).await
         })?;
         let shown = |row: Vec<serde_json::Value>| {
             let table = row.first()?.as_str()?.to_owned();
@@ -317,7 +325,7 @@ impl Db {
             _ => {
                 measure::looked_up("facts", false);
                 let began = Instant::now();
-                let reading = pin!(self.opening.soon(ServerFacts::read(connection)));
+                let reading = pin!(self.opening.silence().soon(connection, ServerFacts::read(connection)));
                 let facts = Arc::new(Span::begin(Kind::Client, "facts").around(reading).await?);
                 start::spent(Phase::Facts, began.elapsed());
                 write(&self.facts, Some(Arc::clone(&facts)));

@@ -14,7 +14,7 @@ use crate::domain::{Principal, Profile, RowLimit};
 use crate::embedding::Embedder;
 use crate::identity::{Caller, DEVELOPMENT_HEADER, Verifier};
 
-/// How far two clocks may be apart before tokens and claims come to an early end.
+/// How far two clocks may be apart before tokens come to an early end, or are good for too long.
 const SKEW_SECONDS: f64 = 30.0;
 /// How few connections are too few.
 const FEW_CONNECTIONS: i64 = 5;
@@ -146,7 +146,7 @@ fn server(settings: &Settings, examined: &Result<Examined, DbError>) -> Vec<Chec
     });
     checks.push(if ahead_seconds.abs() > SKEW_SECONDS {
         Check::new("clocks", Mark::Failed, format!("the database's clock is {ahead_seconds:+.0} s from this machine's"))
-            .run("set both clocks by NTP: claims last five minutes")
+            .run("set both clocks by NTP: tokens begin and end by them")
     } else {
         Check::new("clocks", Mark::Ok, format!("{:.1} s apart", ahead_seconds.abs()))
     });

@@ -10,11 +10,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect};
+use tokio::select;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -26,6 +29,8 @@ const BATCH: usize = 256;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Half of the longest wait before the second attempt; it doubles from attempt to attempt, four times.
 const BACK_OFF: Duration = Duration::from_millis(125);
+/// How long a request of a trial may be unanswered before the same is asked once more beside it.
+const ASKED_AGAIN: Duration = Duration::from_millis(600);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What to ask, and how long to wait for it.
@@ -135,6 +140,37 @@ impl AzureOpenAi {
         }
     }
 
+    /// Finds out whether a service that failed is back. It is not asked again after an answer, whatever that is; but
+    /// while there is none: what was asked while it hung may never be answered.
+    async fn trial(&self, texts: &[String]) -> Result<Embedded, EmbeddingError> {
+        let client = self.client().await?;
+        let mut proof = self.credential.prove(false).await?;
+        let mut renewed = matches!(self.credential, Credential::Key(_));
+        loop {
+            let answered = self.first_answer(client, texts, &proof).await;
+            let refused = matches!(answered, Err(EmbeddingError::Refused { status: 401, .. }));
+            if renewed || !refused {
+                return answered;
+            }
+            renewed = true;
+            proof = self.credential.prove(true).await?;
+        }
+    }
+
+    async fn first_answer(&self, client: &Client, texts: &[String], proof: &Proof) -> Result<Embedded, EmbeddingError> {
+        let mut asked = FuturesUnordered::new();
+        let end = sleep(self.settings.attempt_timeout);
+        tokio::pin!(end);
+        loop {
+            asked.push(self.attempt(client, texts, proof));
+            select! {
+                Some(answered) = asked.next() => return answered,
+                () = sleep(ASKED_AGAIN) => {}
+                () = &mut end => return Err(EmbeddingError::TimedOut),
+            }
+        }
+    }
+
     async fn attempt(&self, client: &Client, texts: &[String], proof: &Proof) -> Result<Embedded, EmbeddingError> {
         let AzureOpenAiSettings { deployment, model, .. } = &self.settings;
         let request = wire::Request::new(deployment, texts, model.dimensions);
@@ -168,8 +204,9 @@ impl Embedder for AzureOpenAi {
             }
             let trying = self.circuit.admit(self.settings.deadline)?;
             let deadline = Instant::now() + self.settings.deadline;
-            let call = timeout_at(deadline, self.call(texts, deadline));
-            let outcome = call.await.unwrap_or(Err(EmbeddingError::TimedOut));
+            let call =
+                async { if trying.is_trial() { self.trial(texts).await } else { self.call(texts, deadline).await } };
+            let outcome = timeout_at(deadline, call).await.unwrap_or(Err(EmbeddingError::TimedOut));
             trying.learn(&outcome);
             outcome
         })

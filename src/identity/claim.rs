@@ -12,16 +12,16 @@ use rand::rngs::SysRng;
 
 use super::{Caller, SigningKey};
 
-/// How long a claim is good for. Longer than any call may take, and room for two clocks that differ.
+/// How long a claim is good for. Longer than any call may take.
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// A claim, ready to be bound to the transaction. Its text is a secret while it lasts.
 pub struct Claim(String);
 
 impl Claim {
-    /// A claim for this caller, from now on for five minutes.
-    pub fn sign(key: &SigningKey, caller: &Caller) -> Self {
-        Self::sign_until(key, caller, SystemTime::now() + LIFETIME)
+    /// A claim for this caller, for five minutes. `now`: by the clock of the database, which compares.
+    pub fn sign(key: &SigningKey, caller: &Caller, now: SystemTime) -> Self {
+        Self::sign_until(key, caller, now + LIFETIME)
     }
 
     /// A claim for this caller until a given time.

@@ -97,9 +97,11 @@ impl ToolError {
                 DbError::Crowded => {
                     "You have too many calls at once: wait until some of them have ended, and then try again."
                 }
-                DbError::Unreachable(_) | DbError::Lost(_) | DbError::Silent(_) | DbError::Unavailable(_) => {
-                    "The database can not be reached right now. Try again in a few seconds."
-                }
+                DbError::Unreachable(_)
+                | DbError::Lost(_)
+                | DbError::Silent(_)
+                | DbError::Unavailable(_)
+                | DbError::Expired(_) => "The database can not be reached right now. Try again in a few seconds.",
                 DbError::Keys(_) => "The server can not get at its secrets right now. Try again in a few seconds.",
                 DbError::Unsafe(_) => {
                     "The server refuses to show any data, because its database is not set up safely; its operator has \
@@ -132,9 +134,13 @@ impl ToolError {
         match self {
             Self::Db(DbError::Keys(unavailable)) => Some(Challenge::TryAgain(unavailable.retry_after)),
             Self::Db(DbError::Busy | DbError::Crowded) => Some(Challenge::TryAgain(SOON)),
-            Self::Db(DbError::Unreachable(_) | DbError::Lost(_) | DbError::Silent(_) | DbError::Unavailable(_)) => {
-                Some(Challenge::TryAgain(LATER))
-            }
+            Self::Db(
+                DbError::Unreachable(_)
+                | DbError::Lost(_)
+                | DbError::Silent(_)
+                | DbError::Unavailable(_)
+                | DbError::Expired(_),
+            ) => Some(Challenge::TryAgain(LATER)),
             Self::Db(DbError::TokenRevoked) => Some(Challenge::InvalidToken),
             _ => None,
         }
@@ -158,7 +164,7 @@ impl ToolError {
                 DbError::UnknownCaller => "unknown caller",
                 DbError::TokenRevoked => "revoked",
                 DbError::Keys(_) => "secrets",
-                DbError::UnknownKey(_) | DbError::Claim(_) => "claim",
+                DbError::UnknownKey(_) | DbError::Claim(_) | DbError::Expired(_) => "claim",
                 DbError::Unsafe(_) => "unsafe",
                 DbError::Refused(_) | DbError::Statement(_) => "statement",
                 DbError::TimedOut => "timed out",
@@ -177,7 +183,7 @@ impl ToolError {
             Self::Db(DbError::Busy) => Some("busy"),
             Self::Db(DbError::Crowded) => Some("crowded"),
             Self::Db(DbError::Unsafe(_)) => Some("unsafe database"),
-            Self::Db(DbError::Claim(_) | DbError::UnknownKey(_)) => Some("claim"),
+            Self::Db(DbError::Claim(_) | DbError::UnknownKey(_) | DbError::Expired(_)) => Some("claim"),
             _ => None,
         }
     }

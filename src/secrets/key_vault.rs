@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use azure_core::error::ErrorKind;
 use azure_core::http::{ClientOptions, RetryOptions, StatusCode, Transport};
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use tokio::time::{sleep, timeout};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::select;
+use tokio::time::{interval, timeout};
 
 use super::managed_identity::{IdentityError, ManagedIdentity};
 use crate::telemetry::start::{self, Phase};
@@ -21,13 +23,18 @@ use crate::telemetry::{Kind, Span, carried, measure};
 
 /// How old a secret may get before it is asked for again, in the background.
 const RENEWED_AFTER: Duration = Duration::from_secs(300);
-/// How long one fetch may take, with its attempts and the token for them.
-const FETCH: Duration = Duration::from_secs(8);
-/// How long one attempt of them may take, so that a vault that is back is not waited for in vain.
+/// How long one attempt to fetch may take, with the token for it.
 const ATTEMPT: Duration = Duration::from_millis(2_500);
-/// Waits between attempts, where another can help.
-const WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
-/// How long a failure is remembered unless the vault says otherwise: so often a vault that fails is asked at most.
+/// From the beginning of an attempt to that of the next one, where another can help: whether the last one failed or has
+/// no answer yet, which it may never get from a vault that hung when it was asked.
+const EVERY: Duration = Duration::from_millis(500);
+/// So many failed attempts, and the fetch has failed.
+const ATTEMPTS: usize = 3;
+/// How long a failure that may pass is remembered. With `EVERY` it bounds how often a vault that fails is asked, and how
+/// long it takes to see that it is back.
+const PASSES: Duration = Duration::from_millis(500);
+/// How old a secret has to be to be asked for again when what it was used for was refused; and how long it is
+/// remembered that there is no token, which Azure's own library has tried for a while.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// The same where a person has to mend something first.
 const MENDED_AFTER: Duration = Duration::from_secs(5);
@@ -68,7 +75,7 @@ pub enum SecretError {
     #[error("the vault did not answer for the secret {0}")]
     Unreachable(String, #[source] azure_core::Error),
     /// No answer in time.
-    #[error("the vault took longer than {FETCH:?} for the secret {0}")]
+    #[error("the vault took longer than {ATTEMPT:?} for the secret {0}")]
     TimedOut(String),
 }
 
@@ -156,9 +163,7 @@ impl KeyVault {
         let (vault, name, waited_for) = (Arc::clone(self), name.to_owned(), name.to_owned());
         let fetching = tokio::spawn(carried(async move {
             let (span, began) = (Span::begin(Kind::Client, "get secret"), Instant::now());
-            let fetching = pin!(timeout(FETCH, vault.fetch(&name)));
-            let fetched = span.around(fetching).await;
-            let fetched = fetched.unwrap_or_else(|_| Err(SecretError::TimedOut(name.clone())));
+            let fetched = span.around(pin!(vault.fetch(&name))).await;
             if fetched.is_err() {
                 span.fail("unavailable");
             }
@@ -169,7 +174,7 @@ impl KeyVault {
         let flight = async move {
             fetching.await.unwrap_or_else(|_| {
                 let source = Arc::new(SecretError::TimedOut(waited_for));
-                Err(SecretUnavailable { retry_after: ASKED_AGAIN, source })
+                Err(SecretUnavailable { retry_after: PASSES, source })
             })
         };
         let flight = flight.boxed().shared();
@@ -204,23 +209,30 @@ impl KeyVault {
         }
     }
 
+    /// The first good answer to a few attempts, or the last bad one.
     async fn fetch(&self, name: &str) -> Result<SecretValue, SecretError> {
         let client = self.client()?;
-        let mut waits = WAITS.into_iter();
+        let (mut asked, mut every, mut failed) = (FuturesUnordered::new(), interval(EVERY), 0);
         loop {
-            let error = match timeout(ATTEMPT, client.get_secret(name, None)).await {
-                Err(_) => SecretError::TimedOut(name.to_owned()),
-                Ok(Ok(response)) => match response.into_model().map(|secret| secret.value) {
-                    Ok(Some(value)) => return Ok(SecretValue(value)),
-                    Ok(None) => return Err(SecretError::Missing(name.to_owned())),
-                    Err(error) => return Err(SecretError::Unreachable(name.to_owned(), error)),
+            select! {
+                _ = every.tick() => asked.push(Self::attempt(&client, name)),
+                Some(fetched) = asked.next() => match fetched {
+                    Err(error) if error.may_pass() && failed + 1 < ATTEMPTS => failed += 1,
+                    fetched => return fetched,
                 },
-                Ok(Err(error)) => SecretError::sort(name, error),
-            };
-            match waits.next() {
-                Some(wait) if error.may_pass() => sleep(wait).await,
-                _ => return Err(error),
             }
+        }
+    }
+
+    async fn attempt(client: &SecretClient, name: &str) -> Result<SecretValue, SecretError> {
+        match timeout(ATTEMPT, client.get_secret(name, None)).await {
+            Err(_) => Err(SecretError::TimedOut(name.to_owned())),
+            Ok(Ok(response)) => match response.into_model().map(|secret| secret.value) {
+                Ok(Some(value)) => Ok(SecretValue(value)),
+                Ok(None) => Err(SecretError::Missing(name.to_owned())),
+                Err(error) => Err(SecretError::Unreachable(name.to_owned(), error)),
+            },
+            Ok(Err(error)) => Err(SecretError::sort(name, error)),
         }
     }
 
@@ -300,7 +312,8 @@ impl SecretError {
         match self {
             Self::Throttled(asked_for) => asked_for.unwrap_or(MENDED_AFTER),
             Self::Forbidden(..) | Self::Missing(_) => MENDED_AFTER,
-            Self::Identity(_) | Self::Refused(..) | Self::Unreachable(..) | Self::TimedOut(_) => ASKED_AGAIN,
+            passing if passing.may_pass() => PASSES,
+            _ => ASKED_AGAIN,
         }
     }
 }

@@ -576,18 +576,33 @@ async fn nobody_there() {
     assert!(all_of(&error).contains("refused"), "{}", all_of(&error));
 }
 
-/// Moves the clock of Tokio, while no socket is waited for.
-async fn later(duration: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(duration).await;
-    tokio::time::resume();
-}
-
 fn refused_for(outcome: Result<Embedded, EmbeddingError>) -> Duration {
     let Err(EmbeddingError::CircuitOpen { retry_after }) = outcome else { panic!("{outcome:?}") };
     retry_after
 }
 
+/// Calls until one is refused without asking the service, and says how many were not.
+async fn until_refused(embedder: &AzureOpenAi) -> (usize, Duration) {
+    for calls in 0..100 {
+        match embed(embedder).await {
+            Err(EmbeddingError::Failing { .. }) => {}
+            outcome => return (calls, refused_for(outcome)),
+        }
+    }
+    panic!("the service is asked again and again");
+}
+
+/// Calls until one is not refused.
+async fn until_asked(embedder: &AzureOpenAi) -> Result<Embedded, EmbeddingError> {
+    loop {
+        match embed(embedder).await {
+            Err(EmbeddingError::CircuitOpen { retry_after }) => tokio::time::sleep(retry_after).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+// How long it is left alone is tried in `circuit.rs`, by a clock that stands still.
 #[tokio::test]
 async fn a_service_that_fails_is_left_alone() {
     let service = Service::start([failing()]).await;
@@ -595,40 +610,57 @@ async fn a_service_that_fails_is_left_alone() {
         settings.attempts = 1;
         settings.deadline = Duration::from_secs(6);
     });
-    for _ in 0..5 {
-        assert!(matches!(embed(&embedder).await, Err(EmbeddingError::Failing { .. })));
-    }
-    let left = refused_for(embed(&embedder).await);
-    assert!(left > Duration::from_secs(8) && left <= Duration::from_secs(10), "{left:?}");
-    assert_eq!(service.requests(), 5);
+    let (calls, left) = until_refused(&embedder).await;
+    assert!(calls >= 5 && left < Duration::from_secs(1), "{calls} calls, {left:?}");
+    assert_eq!(service.requests(), calls);
 
-    // Half-open: one tries, fails, and it is open again.
-    later(Duration::from_secs(10)).await;
-    let (tries, waits) = tokio::join!(embed(&embedder), embed(&embedder));
-    assert!(matches!(tries, Err(EmbeddingError::Failing { .. })), "{tries:?}");
-    refused_for(waits);
-    assert!(refused_for(embed(&embedder).await) > Duration::from_secs(8));
-    assert_eq!(service.requests(), 6);
+    // Half-open: one tries, once, fails, and it is open again.
+    let outcome = until_asked(&embedder).await;
+    assert!(matches!(outcome, Err(EmbeddingError::Failing { .. })), "{outcome:?}");
+    assert_eq!(service.requests(), calls + 1);
 
-    // One tries and is dropped: another may try when the first was to end.
-    service.script.lock().unwrap().splice(.., [Reply::Hangs, Reply::Vectors]);
-    later(Duration::from_secs(10)).await;
-    let mut call = Box::pin(embed(&embedder));
-    while service.requests() < 7 {
-        assert!(tokio::time::timeout(Duration::from_millis(10), &mut call).await.is_err());
-    }
-    drop(call);
-    assert!(refused_for(embed(&embedder).await) <= Duration::from_secs(6));
+    // One tries, and what it asks is never answered: the same is asked beside it, and nobody else asks meanwhile.
+    service.script.lock().unwrap().splice(.., [Reply::Hangs, Reply::Hangs, Reply::Vectors]);
+    let trial = until_asked(&embedder);
+    let meanwhile = async {
+        while service.requests() < calls + 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        refused_for(embed(&embedder).await)
+    };
+    let (trial, left) = tokio::join!(trial, meanwhile);
+    is_right(trial);
+    assert!(left <= Duration::from_secs(6), "{left:?}");
+    assert_eq!(service.requests(), calls + 4);
 
-    // One tries, it works, and all may again; five more failures are needed.
-    later(Duration::from_secs(6)).await;
-    is_right(embed(&embedder).await);
+    // It worked, so all may again; five more failures are needed.
     is_right(embed(&embedder).await);
     service.script.lock().unwrap().splice(.., [failing()]);
-    for _ in 0..5 {
-        assert!(matches!(embed(&embedder).await, Err(EmbeddingError::Failing { .. })));
-    }
-    refused_for(embed(&embedder).await);
+    assert!(until_refused(&embedder).await.0 >= 5);
+}
+
+#[tokio::test]
+async fn a_trial_that_is_not_answered_ends() {
+    let service = Service::start([failing()]).await;
+    let embedder = service.embedder_with(Credential::Key(KEY.into()), |settings| {
+        settings.attempts = 1;
+        settings.attempt_timeout = Duration::from_secs(1);
+    });
+    until_refused(&embedder).await;
+    service.script.lock().unwrap().splice(.., [Reply::Hangs]);
+    assert!(matches!(until_asked(&embedder).await, Err(EmbeddingError::TimedOut)));
+    service.script.lock().unwrap().splice(.., [Reply::Vectors]);
+    is_right(until_asked(&embedder).await);
+}
+
+#[tokio::test]
+async fn a_trial_may_need_another_token() {
+    let service = Service::start([failing()]).await;
+    let tokens = Arc::<Tokens>::default();
+    let embedder = service.embedder_with(Credential::Token(tokens), |settings| settings.attempts = 1);
+    until_refused(&embedder).await;
+    service.script.lock().unwrap().splice(.., [unauthorized(), Reply::Vectors]);
+    is_right(until_asked(&embedder).await);
 }
 
 #[tokio::test]

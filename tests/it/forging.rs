@@ -16,7 +16,7 @@ use crate::support::{HEAD_OFFICE, KIRKLAND, NOBODY, SEATTLE, TestDatabase, calle
 const COUNT: &str = "select count(*) from retail.orders";
 
 fn sign(caller: &Caller) -> Claim {
-    Claim::sign(cluster().keys.newest(), caller)
+    Claim::sign(cluster().keys.newest(), caller, SystemTime::now())
 }
 
 /// How many orders a transaction with this claim sees, as the login role turned reader; or the error's code.
@@ -76,7 +76,7 @@ async fn only_a_claim_that_is_signed_known_and_current_counts() {
     for id in ["other", "dev"] {
         let key =
             SigningKey::parse(&format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode([9; 32]))).unwrap();
-        let forged = Claim::sign(&key, &seattle);
+        let forged = Claim::sign(&key, &seattle, SystemTime::now());
         assert_eq!(code(forged.expose()).await, if id == "dev" { "RG002" } else { "RG004" });
     }
     assert_eq!(code(sign(&caller(NOBODY)).expose()).await, "RG001");
@@ -105,7 +105,9 @@ async fn two_keys_overlap_while_they_rotate() {
         let mut superuser = database.superuser().await;
         rowgate::db::migrate::migrate(&mut superuser, Some("retail"), Some(keys)).await.unwrap();
     };
-    let with = async |key: &SigningKey| orders_with(&database, Claim::sign(key, &caller(SEATTLE)).expose()).await;
+    let with = async |key: &SigningKey| {
+        orders_with(&database, Claim::sign(key, &caller(SEATTLE), SystemTime::now()).expose()).await
+    };
     assert_eq!(with(new).await.unwrap_err(), "RG004");
     accept(&both).await;
     assert_eq!(with(new).await.unwrap(), with(old).await.unwrap());

@@ -19,6 +19,8 @@ use rowgate::{domain, indexing};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::clock::Clock;
+use super::disk::SmallDisk;
 use crate::support::azure::LoopbackAzure;
 
 const DATABASE: &str = "faults";
@@ -29,18 +31,25 @@ pub(super) struct OwnCluster {
     secrets: Secrets,
     pub(super) key_text: String,
     pub(super) app_password: String,
+    /// What its data is on, where that can be mounted. Goes after the server and before the folder.
+    pub(super) disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
 impl OwnCluster {
-    pub(super) async fn start(azure: &LoopbackAzure) -> Self {
-        let cache = dev::cache_folder(
-            std::env::var_os("ROWGATE_CACHE_DIR").map(PathBuf::from).as_deref(),
-            std::env::home_dir().map(|home| home.join(".cache")).as_deref(),
-        );
-        let other = std::env::var_os("ROWGATE_TEST_POSTGRES").map(PathBuf::from);
-        let home = other.unwrap_or_else(|| dev::postgres(&cache).unwrap());
-        let folder = tempfile::Builder::new().prefix("rowgate-faults-").tempdir().unwrap();
+    /// On a small disk, where one can be mounted.
+    pub(super) async fn start_on_small_disk(azure: &LoopbackAzure) -> Self {
+        let folder = folder();
+        let disk = SmallDisk::mount(folder.path());
+        Self::start(azure, postgres(), folder, disk).await
+    }
+
+    /// Under a clock that can jump.
+    pub(super) async fn start_under(azure: &LoopbackAzure, clock: &Clock) -> Self {
+        Self::start(azure, clock.programs(&postgres()), folder(), None).await
+    }
+
+    async fn start(azure: &LoopbackAzure, home: PathBuf, folder: TempDir, disk: Option<SmallDisk>) -> Self {
         dev::make_folder(folder.path(), Durability::Scratch).unwrap();
         let secrets = Secrets::generate().unwrap();
         // Kept, because what is thrown away is removed when the server ends.
@@ -54,7 +63,7 @@ impl OwnCluster {
         retail::seed(&mut admin, scale, false, &ProgressBar::hidden()).await.unwrap();
         embed(&mut admin, azure).await;
         let (key_text, app_password) = (database.claim_key, database.app_password);
-        Self { running: Some(running), home, secrets, key_text, app_password, folder }
+        Self { running: Some(running), home, secrets, key_text, app_password, disk, folder }
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -127,6 +136,20 @@ impl Drop for OwnCluster {
             self.signal_all(Signal::CONT);
         }
     }
+}
+
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("rowgate-faults-").tempdir().unwrap()
+}
+
+/// Where PostgreSQL is.
+fn postgres() -> PathBuf {
+    let cache = dev::cache_folder(
+        std::env::var_os("ROWGATE_CACHE_DIR").map(PathBuf::from).as_deref(),
+        std::env::home_dir().map(|home| home.join(".cache")).as_deref(),
+    );
+    let other = std::env::var_os("ROWGATE_TEST_POSTGRES").map(PathBuf::from);
+    other.unwrap_or_else(|| dev::postgres(&cache).unwrap())
 }
 
 /// Processes whose parent is this one.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rowgate::db::admin::Admin;
 use rustix::process::Signal;
 use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 use super::cluster::{OwnCluster, embedding};
@@ -15,11 +16,15 @@ use super::proxy::{FaultyProxy, Line};
 use super::{Allowed, Span, Trial};
 use crate::support::azure::LoopbackAzure;
 
+/// Needs temporary files.
+const SORT: &str = "select count(*) from (select repeat(md5(n::text), 20) m from generate_series(1, 200000) n \
+                    order by m offset 0) r";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_fails_is_said_to_and_comes_back() {
     let span = Span::of_this_run();
     let azure = LoopbackAzure::start().await;
-    let mut cluster = OwnCluster::start(&azure).await;
+    let mut cluster = OwnCluster::start_on_small_disk(&azure).await;
     let mut proxy = FaultyProxy::to(cluster.port()).await;
     let truth = Arc::new(Truth::read(&cluster.superuser().await).await);
     let mut environment = embedding(&azure);
@@ -98,12 +103,47 @@ async fn a_database_that_fails_is_said_to_and_comes_back() {
         set(&superuser, "temp_file_limit = -1").await;
         set(&superuser, "work_mem = '4MB'").await;
     };
-    trial.fault("no room for temporary files", Allowed::Nothing, disk).await;
+    trial.fault("no more room allowed for temporary files", Allowed::Nothing, disk).await;
+    if cluster.disk.is_some() {
+        set(&superuser, "work_mem = '64kB'").await;
+        let full = async {
+            let disk = cluster.disk.as_ref().unwrap();
+            disk.fill();
+            finds_no_room(&superuser).await;
+            sleep(span.fault).await;
+            finds_no_room(&superuser).await;
+            disk.clear();
+        };
+        trial.fault("disk full: no temporary file", Allowed::Nothing, full).await;
+        set(&superuser, "work_mem = '4MB'").await;
+        let full = async {
+            cluster.disk.as_ref().unwrap().fill();
+            // Fills what the server has in reserve. Then whoever has to write it ends, and the whole server with it.
+            let message = "select pg_logical_emit_message(false, '', repeat('x', 1000000))";
+            let mut room = 2_000;
+            while superuser.query(message, &[]).await.is_ok() {
+                assert!(room > 0, "the disk is not full");
+                room -= 1;
+            }
+            sleep(span.fault).await;
+            cluster.stop().await;
+            cluster.disk.as_ref().unwrap().clear();
+            cluster.start_again().await;
+            proxy.aim(cluster.port());
+        };
+        trial.fault("disk full: no log of writes", Allowed::Nothing, full).await;
+    }
     if std::env::var_os("ROWGATE_TEST_FAULTS_LOG").is_some() {
         println!("{}", handler.complaints());
         println!("{}", cluster.log());
     }
     trial.finish("Faults of the database").await;
+}
+
+/// The sort is told that the disk is full.
+async fn finds_no_room(superuser: &Admin) {
+    let error = superuser.query(SORT, &[]).await.expect_err("there is room");
+    assert_eq!(error.code(), Some(&SqlState::DISK_FULL), "{error:?}");
 }
 
 async fn set(superuser: &Admin, setting: &str) {

@@ -3,8 +3,10 @@
 //! `scripts/faults` and `scripts/soak` run the long forms; docs/faults.md has what they measured.
 
 mod answer;
+mod clock;
 mod cluster;
 mod database;
+mod disk;
 mod handler;
 mod load;
 mod proxy;

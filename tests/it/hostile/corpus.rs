@@ -109,6 +109,7 @@ impl Outcome {
             Err(DbError::UnknownCaller) => Self::Error("RG001".to_owned()),
             Err(
                 DbError::Claim(error)
+                | DbError::Expired(error)
                 | DbError::UnknownKey(error)
                 | DbError::Unavailable(error)
                 | DbError::Internal(error)

@@ -1,0 +1,76 @@
+//! A small disk of its own for a server's data, so that it can really be full: a tmpfs. It takes root to mount one, and
+//! it is gone however the test ends.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Keeps it mounted for as long as standard input stays open. $1: its size, $2: where, $3: whose.
+const KEEP: &str = r#"mount -t tmpfs -o "size=$1,mode=0755,uid=$3" rowgate-faults "$2" || exit 1
+echo mounted
+read -r _
+umount -l "$2""#;
+
+/// Enough for the data, and for what the server writes while it is made.
+const SIZE: &str = "640m";
+
+pub(super) struct SmallDisk {
+    keeper: Child,
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None`, with a word about it, where nothing can be mounted; fails there if it has to be. Not root, it asks sudo
+    /// only if it has to be.
+    pub(super) fn mount(folder: &Path) -> Option<Self> {
+        let required = std::env::var_os("ROWGATE_TEST_SMALL_DISK").is_some();
+        let user = rustix::process::geteuid();
+        let mut command = match user.is_root() || !required {
+            true => Command::new("sh"),
+            false => Command::new("sudo"),
+        };
+        if !user.is_root() && required {
+            command.args(["-n", "sh"]);
+        }
+        command.args(["-c", KEEP, "sh", SIZE]).arg(folder).arg(user.as_raw().to_string());
+        // Ctrl-C is not for it: it ends when the test does.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut keeper = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        if said.trim() == "mounted" {
+            return Some(Self { keeper, folder: folder.to_owned() });
+        }
+        let why = keeper.wait_with_output().unwrap().stderr;
+        let why = String::from_utf8_lossy(&why);
+        assert!(!required, "no small disk can be mounted: {why}");
+        println!("no small disk can be mounted ({}), so a full one was not tried", why.trim());
+        None
+    }
+
+    /// Fills it to its last block.
+    pub(super) fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        for block in [vec![1; 1 << 20], vec![1; 1 << 12]] {
+            while ballast.write_all(&block).is_ok() {}
+        }
+    }
+
+    /// There is room again.
+    pub(super) fn clear(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
