@@ -85,7 +85,7 @@ async fn a_thousand_requests_in_one_go_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_are_bounded() {
-    let server = Served::start(&[("ROWGATE_RESULT_BYTES", "1048576")]).await;
+    let server = Served::start(&[("ROWGATE_RESULT_BYTES", "1048576"), ("ROWGATE_POOL_WAIT_SECONDS", "60")]).await;
     server.answers_as_ever().await;
     let (before, _) = server.memory();
     let sql = "select repeat('x', 1000) from generate_series(1, 900)";
