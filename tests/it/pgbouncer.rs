@@ -180,6 +180,29 @@ async fn a_client_that_goes_away_stops_its_query_behind_pgbouncer_too() {
     assert!(tokio::time::timeout(Duration::from_secs(15), ask(&db)).await.unwrap().is_ok());
 }
 
+/// A call that waits in the pooler's queue hears nothing, and so does the connection that is made to find out why.
+#[tokio::test]
+async fn a_queue_is_not_taken_for_silence() {
+    let Some(program) = pgbouncer() else { return };
+    let database = TestDatabase::create().await;
+    let authority = Certificates::new();
+    let certificate = authority.files(&["localhost"], Flaw::None);
+    let bouncer = PgBouncer::start(&program, &database, &certificate, Bouncing::Scram, "secret", 1);
+    let proxy = CountingProxy::to(bouncer.port).await;
+    let mut config = tokio_postgres::Config::new();
+    config.host("localhost").port(proxy.port).user("rowgate_app").password("secret").dbname(&database.name);
+    let db = open(&verifying(&database, &authority, &[("ROWGATE_POOL_WAIT_SECONDS", "60")]), config, None);
+    ask(&db).await.unwrap();
+    let (slow, office) = (Statement::unchecked("select pg_sleep(2)"), caller(HEAD_OFFICE));
+    let (worked, waited) = tokio::join!(db.query_checked(&office, &slow, RowLimit::DEFAULT), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ask(&db).await
+    });
+    assert!(worked.is_ok() && waited.is_ok(), "{worked:?} {waited:?}");
+    // That of the first call, that of the second, and the one that was made to find out. No other took their place.
+    assert_eq!(proxy.connections(), 3);
+}
+
 /// Passwords one after the other: the next when a fresh one is asked for.
 struct Scripted {
     passwords: Mutex<Vec<&'static str>>,

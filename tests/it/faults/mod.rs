@@ -11,6 +11,7 @@ mod handler;
 mod load;
 mod proxy;
 mod services;
+mod silence;
 mod soak;
 mod tally;
 
