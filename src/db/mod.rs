@@ -354,9 +354,7 @@ impl Db {
     /// The tables whose names stand in a text, as far as is known: for the record of a call, not for a decision.
     pub fn mentioned(&self, sql: &str) -> Vec<String> {
         let Some(facts) = read(&self.facts) else { return Vec::new() };
-        let names = statement::identifiers(sql);
-        let bare = |table: &str| table.rsplit('.').next().unwrap_or(table).to_owned();
-        facts.exposed.iter().filter(|table| names.contains(&bare(table))).cloned().collect()
+        statement::mentioned(sql, &facts.exposed)
     }
 
     /// Closes all connections.

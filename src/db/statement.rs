@@ -184,10 +184,17 @@ impl Statement {
     }
 }
 
-/// All identifiers of a text, as PostgreSQL reads them.
-pub(super) fn identifiers(sql: &str) -> HashSet<String> {
-    let is_name = |word: &Word<'_>| matches!(word.kind, TokenKind::Ident | TokenKind::QuotedIdent { .. });
-    words(sql).iter().filter(|word| is_name(word)).map(identifier).collect()
+/// Those of some tables, `schema.table`, whose names stand in a text as identifiers.
+pub(super) fn mentioned(sql: &str, tables: &[String]) -> Vec<String> {
+    let words = words(sql);
+    let is = |word: &Word<'_>, name: &str| match word.kind {
+        TokenKind::Ident => word.text.eq_ignore_ascii_case(name),
+        TokenKind::QuotedIdent { .. } => identifier(word) == name,
+        _ => false,
+    };
+    let is_there =
+        |table: &&String| table.rsplit('.').next().is_some_and(|name| words.iter().any(|word| is(word, name)));
+    tables.iter().filter(is_there).cloned().collect()
 }
 
 fn words(sql: &str) -> Vec<Word<'_>> {

@@ -1,6 +1,8 @@
 //! From PostgreSQL's text of a value to JSON, exactly: a number where a reader of JSON gets the very value, else the
 //! text. Knows types, not rows; reads nothing.
 
+use std::fmt::Write;
+
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use tokio_postgres::types::{Kind, Type};
@@ -257,11 +259,27 @@ pub(super) fn json_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(true) => 4,
         Value::Bool(false) => 5,
-        Value::Number(number) => number.to_string().len(),
+        Value::Number(number) => number_bytes(number),
         Value::String(text) => string_bytes(text),
         Value::Array(elements) => 2 + elements.iter().map(|e| json_bytes(e) + 1).sum::<usize>(),
         Value::Object(object) => 2 + object.iter().map(|(k, v)| string_bytes(k) + json_bytes(v) + 2).sum::<usize>(),
     }
+}
+
+fn number_bytes(number: &Number) -> usize {
+    /// Counts what is written to it.
+    struct Count(usize);
+
+    impl Write for Count {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0 += text.len();
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting does not fail.
+    let _ = write!(count, "{number}");
+    count.0
 }
 
 fn string_bytes(text: &str) -> usize {

@@ -11,15 +11,18 @@ mod metrics;
 mod observe;
 mod socket;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware;
 use axum::routing::get;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tower::service_fn;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -60,8 +63,16 @@ pub fn router(
         .with_allowed_origins(settings.allowed_origins.iter().cloned())
         .enforce_origin_validation();
     let for_each = server.clone();
-    let mcp =
-        StreamableHttpService::new(move || Ok(for_each.clone()), Arc::new(NeverSessionManager::default()), config);
+    let mcp = Arc::new(StreamableHttpService::new(
+        move || Ok(for_each.clone()),
+        Arc::new(NeverSessionManager::default()),
+        config,
+    ));
+    // One for all requests: a clone of it copies all that it is told here.
+    let mcp = service_fn(move |request: Request| {
+        let mcp = Arc::clone(&mcp);
+        async move { Ok::<_, Infallible>(mcp.handle(request).await) }
+    });
 
     let door = Arc::new(Door::new(verifier, identity));
     let metadata = get(auth::metadata).with_state(Arc::clone(&door));

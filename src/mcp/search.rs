@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::ToolError;
+use super::tools::{Structured, with_rows};
 use super::{McpServer, Searching};
 use crate::db::{Found, Search, Target};
 use crate::domain::{FilterType, FilterValue, Fit, SearchSource, SearchText};
@@ -43,6 +44,13 @@ pub(super) struct Output {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     note: Option<String>,
+}
+
+impl Structured for Output {
+    fn structured(mut self) -> Result<Value, serde_json::Error> {
+        let rows = std::mem::take(&mut self.rows);
+        with_rows(self, rows)
+    }
 }
 
 #[derive(Serialize, JsonSchema)]

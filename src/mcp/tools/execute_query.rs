@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Call, route as tool_route};
+use super::{Call, Structured, route as tool_route, with_rows};
 use crate::db::{Answer, DbError, Truncation};
 use crate::domain::{RowLimit, ToolProfile};
 use crate::identity::Caller;
@@ -48,6 +48,13 @@ struct OutputColumn {
 
 fn rows_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "array" } })
+}
+
+impl Structured for Output {
+    fn structured(mut self) -> Result<Value, serde_json::Error> {
+        let rows = std::mem::take(&mut self.rows);
+        with_rows(self, rows)
+    }
 }
 
 pub(super) fn route(profile: &ToolProfile) -> ToolRoute<McpServer> {

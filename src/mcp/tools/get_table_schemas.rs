@@ -5,7 +5,7 @@ use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, route as tool_route};
+use super::{Call, Structured, route as tool_route};
 use crate::db::Catalog;
 use crate::domain::ToolProfile;
 use crate::mcp::error::ToolError;
@@ -23,6 +23,8 @@ struct Output {
     /// Close to DDL; `->` is a many-to-one relationship.
     schemas: String,
 }
+
+impl Structured for Output {}
 
 pub(super) fn route(profile: &ToolProfile) -> ToolRoute<McpServer> {
     tool_route(profile, |call, input| run(call, input).boxed())

@@ -6,7 +6,7 @@ use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, route as tool_route};
+use super::{Call, Structured, route as tool_route};
 use crate::domain::ToolProfile;
 use crate::mcp::McpServer;
 use crate::mcp::error::ToolError;
@@ -20,6 +20,8 @@ struct Output {
     /// RFC 3339, in UTC.
     utc: String,
 }
+
+impl Structured for Output {}
 
 pub(super) fn route(profile: &ToolProfile) -> ToolRoute<McpServer> {
     tool_route(profile, |call, input| run(call, input).boxed())

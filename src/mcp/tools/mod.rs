@@ -33,6 +33,23 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// What a tool does. Borrowing the call lets it be dropped, and with it the query, when the client goes away.
 type Run<I, O> = for<'a> fn(&'a Call<'a>, I) -> BoxFuture<'a, Result<O, ToolError>>;
 
+/// What a tool answers.
+pub(super) trait Structured: Serialize + Sized {
+    /// As JSON. Whoever has rows hands them on as they are, since writing them anew would copy each value.
+    fn structured(self) -> Result<Value, serde_json::Error> {
+        serde_json::to_value(self)
+    }
+}
+
+/// What a tool answers, with its rows: an array each.
+pub(super) fn with_rows(output: impl Serialize, rows: Vec<Vec<Value>>) -> Result<Value, serde_json::Error> {
+    let mut value = serde_json::to_value(output)?;
+    if let Value::Object(members) = &mut value {
+        members.insert("rows".to_owned(), rows.into_iter().map(Value::Array).collect());
+    }
+    Ok(value)
+}
+
 /// A call of a tool.
 struct Call<'a> {
     server: &'a McpServer,
@@ -76,7 +93,7 @@ pub(super) fn all(profile: &Profile, searching: Option<&Searching>) -> (ToolRout
 fn route<I, O>(profile: &ToolProfile, run: Run<I, O>) -> ToolRoute<McpServer>
 where
     I: DeserializeOwned + JsonSchema + Send + 'static,
-    O: Serialize + JsonSchema + 'static,
+    O: Structured + JsonSchema + 'static,
 {
     route_with(profile, schema_for_input::<I>().map(compact).unwrap_or_default(), run)
 }
@@ -85,7 +102,7 @@ where
 fn route_with<I, O>(profile: &ToolProfile, input: JsonObject, run: Run<I, O>) -> ToolRoute<McpServer>
 where
     I: DeserializeOwned + Send + 'static,
-    O: Serialize + JsonSchema + 'static,
+    O: Structured + JsonSchema + 'static,
 {
     let tool = Tool::new(profile.name.clone(), profile.description.clone(), input)
         .with_title(&profile.title)
@@ -120,7 +137,7 @@ async fn answer<I, O>(
 ) -> Result<CallToolResult, ToolError>
 where
     I: DeserializeOwned,
-    O: Serialize,
+    O: Structured,
 {
     let arguments = context.arguments.clone().unwrap_or_default();
     let input = serde_json::from_value(arguments.into()).map_err(ToolError::Arguments)?;
@@ -133,7 +150,7 @@ where
         never = report_progress(call.context) => match never {},
         () = call.context.ct.cancelled() => return Err(ToolError::Cancelled),
     };
-    serde_json::to_value(output).map(CallToolResult::structured).map_err(ToolError::Result)
+    output.structured().map(CallToolResult::structured).map_err(ToolError::Result)
 }
 
 /// Tells a client that gave a progress token that its call is still running, now and then, for ever.
