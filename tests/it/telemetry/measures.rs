@@ -6,6 +6,7 @@ use std::fs;
 use rowgate::telemetry::names;
 use serde_json::json;
 
+use super::serve_with_search;
 use crate::support::azure::LoopbackAzure;
 use crate::support::collector::{CollectedMeasure, Collector};
 use crate::support::{HEAD_OFFICE, NOBODY, Process, SEATTLE, TestDatabase};
@@ -21,15 +22,7 @@ fn find<'a>(measures: &'a [CollectedMeasure], name: &str, labels: &[(&str, &str)
 async fn calls_waits_caches_and_refusals_are_counted() {
     let (database, collector, azure) =
         (TestDatabase::create().await, Collector::start().await, LoopbackAzure::start().await);
-    let process = Process::serve(
-        &database,
-        &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
-            ("ROWGATE_EMBEDDER", "azure-openai"),
-            ("ROWGATE_OPENAI_ENDPOINT", &azure.plain_openai()),
-            ("ROWGATE_OPENAI_KEY", &azure.openai.key),
-        ],
-    );
+    let process = serve_with_search(&database, &collector, &azure);
     for _ in 0..3 {
         process.sql(SEATTLE, "select order_id from orders order by 1 limit 7").await;
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::serve_with_search;
 use crate::support::azure::LoopbackAzure;
 use crate::support::collector::{CollectedSpan, Collecting, Collector};
 use crate::support::{NOBODY, Process, SEATTLE, TestDatabase};
@@ -22,15 +23,7 @@ fn named<'a>(spans: &'a [CollectedSpan], name: &str) -> &'a CollectedSpan {
 async fn a_call_is_a_trace_from_the_host_to_the_database() {
     let (database, collector, azure) =
         (TestDatabase::create().await, Collector::start().await, LoopbackAzure::start().await);
-    let process = Process::serve(
-        &database,
-        &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url()),
-            ("ROWGATE_EMBEDDER", "azure-openai"),
-            ("ROWGATE_OPENAI_ENDPOINT", &azure.plain_openai()),
-            ("ROWGATE_OPENAI_KEY", &azure.openai.key),
-        ],
-    );
+    let process = serve_with_search(&database, &collector, &azure);
     let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call",
         "params": { "name": "execute_sales_query", "arguments": { "postgresql_query": "select count(*) from orders" } } });
     let request = process
