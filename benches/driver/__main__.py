@@ -1,0 +1,76 @@
+"""Measures Rowgate beside its limits, all in one run. scripts/bench builds what is measured and calls this."""
+
+import argparse
+import os
+import time
+
+import aggregate
+import calls
+import filling
+import latency
+import load
+import payload
+import peers
+import processes
+import sizes
+import start
+from database import Database
+from report import Report
+
+PARTS = ("start", "calls", "latency", "aggregate", "payload", "filling", "sizes")
+
+
+def arguments():
+    """What scripts/bench passes on."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--binary", required=True, help="the rowgate that is measured")
+    parser.add_argument("--dev-binary", required=True, help="a rowgate with `dev` in it, for the database")
+    parser.add_argument("--beside", required=True, help="the folder of the programs of benches/beside")
+    parser.add_argument("--scale", default="1", help="size of the sample")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, separated by commas: {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each load, of which the median counts")
+    parser.add_argument("--seconds", type=int, default=3, help="how long each load lasts")
+    parser.add_argument("--peers", action="store_true", help="other MCP servers from npm and PyPI in the same run")
+    parser.add_argument("--json", default="target/bench.json", help="where the figures go")
+    return parser.parse_args()
+
+
+def main():
+    """The run."""
+    given = arguments()
+    parts = [part for part in given.only.split(",") if part]
+    if unknown := set(parts) - set(PARTS):
+        raise SystemExit(f"no such part: {', '.join(unknown)}")
+    load.require_tools()
+    processes.stop_all_at_exit()
+    started = time.monotonic()
+    report = Report()
+    database = Database(given.dev_binary, given.scale)
+    bare, tokens = os.path.join(given.beside, "bare"), os.path.join(given.beside, "tokens")
+    measures = {
+        "start": lambda: start.measure(report, given.binary, bare, database),
+        "calls": lambda: calls.measure(report, given.binary, database, given.rounds, given.seconds),
+        "latency": lambda: latency.measure(report, given.binary, bare, database),
+        "aggregate": lambda: aggregate.measure(report, given.binary, database),
+        "payload": lambda: payload.measure(report, given.binary, tokens, database),
+        "filling": lambda: filling.measure(report, given.binary, given.dev_binary, database, given.scale),
+        "sizes": lambda: sizes.measure(report, given.binary),
+    }
+    try:
+        for part in parts:
+            measures[part]()
+        if given.peers:
+            peers.measure(report, given.binary, database, given.rounds, given.seconds)
+    finally:
+        database.stop()
+    os.makedirs(os.path.dirname(given.json) or ".", exist_ok=True)
+    report.write(given.json, {"binary": given.binary, "scale": given.scale, "seconds": round(time.monotonic() - started)})
+    print(f"\n{report.table()}")
+    missed = [line["what"] for line in report.aims() if not line["met"]]
+    print(f"{len(report.aims()) - len(missed)} of {len(report.aims())} aims met; figures in {given.json}")
+    for what in missed:
+        print(f"not met: {what}")
+
+
+if __name__ == "__main__":
+    main()

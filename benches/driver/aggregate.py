@@ -1,0 +1,52 @@
+"""(f) A large aggregate beside the same statement in psql, as the same caller; and whether it runs in parallel."""
+
+import time
+
+from database import HEAD_OFFICE, Psql
+from report import middle
+from server import Server
+
+AGGREGATE = (
+    "select p.category_id, date_trunc('month', o.order_date)::date as month, count(distinct o.customer_id) as customers, "
+    "sum(i.quantity) as items, sum(i.total_amount) as revenue from retail.order_items i "
+    "join retail.orders o on o.order_id = i.order_id join retail.products p on p.product_id = i.product_id "
+    "group by 1, 2 order by revenue desc limit 20"
+)
+SCAN = (
+    "select product_id, count(*) as lines, sum(quantity) as items, avg(unit_price) as price, sum(total_amount) as revenue "
+    "from retail.order_items group by product_id order by revenue desc limit 20"
+)
+WORKERS = "select parallel_workers_launched from pg_stat_database where datname = 'zava'"
+
+
+def measure(report, binary, database, rounds=9):
+    """In turns, medians. Head office sees every row."""
+    report.section("A large aggregate")
+    claim = database.claim(HEAD_OFFICE)
+    psql = Psql(
+        database.app_url, "begin read only;",
+        f"select rowgate.admit('{claim}'), set_config('rowgate.claim', '{claim}', true), "
+        "set_config('role', 'rowgate_reader', true);",
+    )
+    server = Server(binary, database, pool=4)
+    client = server.client(HEAD_OFFICE)
+    for name, sql in (("one table, 20 groups of 424", SCAN), ("three tables, by category and month", AGGREGATE)):
+        ours, limit, workers = [], [], 0
+        for number in range(rounds + 1):
+            launched = int(database.psql("-c", WORKERS))
+            started = time.perf_counter()
+            client.call(server.tool, server.arguments(sql))
+            taken = (time.perf_counter() - started) * 1e3
+            # Statistics are sent at the end of a transaction, at most once a second.
+            if number == 0:
+                time.sleep(1.5)
+                workers = int(database.psql("-c", WORKERS)) - launched
+                continue
+            ours.append(taken)
+            limit.append(psql.milliseconds(f"select * from (\n{sql}\n) r limit 101;"))
+        report.raw[f"aggregate, {name}"] = {"rowgate": ours, "psql": limit}
+        ratio = middle(ours) / middle(limit)
+        report.add(name, middle(ours), "ms", "psql", middle(limit), aim="≤ 1.1 × psql", met=ratio <= 1.1)
+        report.add("  parallel workers", workers, "")
+    client.close()
+    server.stop()

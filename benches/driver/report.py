@@ -1,0 +1,92 @@
+"""What a run found: lines of a table, and the same as JSON."""
+
+import datetime
+import json
+import os
+import platform
+from statistics import median
+
+
+class Report:
+    """Collects figures; each may stand beside its limit of the same run, and have an aim."""
+
+    def __init__(self):
+        self.lines = []
+        self.raw = {}
+
+    def section(self, title):
+        """A heading."""
+        print(f"\n## {title}\n", flush=True)
+        self.lines.append({"section": title})
+
+    def add(self, what, figure, unit, beside=None, limit=None, ratio=None, aim=None, met=None):
+        """One line. `beside`: what the limit is; `ratio`: figure to limit unless given; `met`: whether the aim is."""
+        if ratio is None and limit:
+            ratio = figure / limit
+        line = {"what": what, "figure": figure, "unit": unit, "beside": beside, "limit": limit, "ratio": ratio,
+                "aim": aim, "met": met}
+        self.lines.append(line)
+        print(as_text(line), flush=True)
+
+    def note(self, text):
+        """A sentence between the lines."""
+        self.lines.append({"note": text})
+        print(text, flush=True)
+
+    def table(self):
+        """All of it, as Markdown."""
+        text = []
+        for line in self.lines:
+            if "section" in line:
+                text += ["", f"### {line['section']}", "", "| what | figure | beside | ratio | aim | met |",
+                         "|---|---|---|---|---|---|"]
+            elif "note" in line:
+                text += ["", line["note"]]
+            else:
+                text.append(as_row(line))
+        return "\n".join(text).strip() + "\n"
+
+    def aims(self):
+        """The lines that have an aim."""
+        return [line for line in self.lines if line.get("aim")]
+
+    def write(self, path, about):
+        """The JSON file."""
+        about = {
+            "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, load {os.getloadavg()[0]:.1f}",
+            **about,
+        }
+        with open(path, "w") as file:
+            json.dump({"about": about, "lines": self.lines, "raw": self.raw}, file, indent=1)
+
+
+def number(value):
+    """Three digits that matter."""
+    if value is None:
+        return ""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def _fields(line):
+    beside = f"{line['beside']}: {number(line['limit'])} {line['unit']}" if line["limit"] is not None else ""
+    met = {None: "", True: "yes", False: "no"}[line["met"]]
+    return line["what"], f"{number(line['figure'])} {line['unit']}", beside, number(line["ratio"]), line["aim"] or "", met
+
+
+def as_row(line):
+    """A row of Markdown."""
+    return "| " + " | ".join(_fields(line)) + " |"
+
+
+def as_text(line):
+    """A line for a terminal."""
+    what, figure, beside, ratio, aim, met = _fields(line)
+    return f"  {what:<52} {figure:>18}   {beside:<40} {ratio:>6}  {aim} {met}".rstrip()
+
+
+def middle(samples, name=None):
+    """The median of numbers, or of one field of dictionaries."""
+    return median(sample[name] if name else sample for sample in samples)
