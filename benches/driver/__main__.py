@@ -7,11 +7,13 @@ import time
 import aggregate
 import calls
 import filling
+import growth
 import latency
 import load
 import payload
 import peers
 import processes
+import searching
 import sizes
 import start
 from database import Database
@@ -22,15 +24,17 @@ PARTS = ("start", "calls", "latency", "aggregate", "payload", "filling", "sizes"
 
 def arguments():
     """What scripts/bench passes on."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--binary", required=True, help="the rowgate that is measured")
-    parser.add_argument("--dev-binary", required=True, help="a rowgate with `dev` in it, for the database")
-    parser.add_argument("--beside", required=True, help="the folder of the programs of benches/beside")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--binary", default="target/release/rowgate", help="the rowgate that is measured")
+    parser.add_argument("--dev-binary", default="target/debug/rowgate", help="a rowgate with `dev` in it, for the database")
+    parser.add_argument("--beside", default="target/beside/release", help="the folder of the programs of benches/beside")
     parser.add_argument("--scale", default="1", help="size of the sample")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, separated by commas: {','.join(PARTS)}")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas; growth is one more")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each load, of which the median counts")
     parser.add_argument("--seconds", type=int, default=3, help="how long each load lasts")
     parser.add_argument("--peers", action="store_true", help="other MCP servers from npm and PyPI in the same run")
+    parser.add_argument("--search", action="store_true", help="search by meaning too, up to 100,000 products: minutes more")
     parser.add_argument("--json", default="target/bench.json", help="where the figures go")
     return parser.parse_args()
 
@@ -39,7 +43,7 @@ def main():
     """The run."""
     given = arguments()
     parts = [part for part in given.only.split(",") if part]
-    if unknown := set(parts) - set(PARTS):
+    if unknown := set(parts) - {*PARTS, "growth"}:
         raise SystemExit(f"no such part: {', '.join(unknown)}")
     load.require_tools()
     processes.stop_all_at_exit()
@@ -54,6 +58,7 @@ def main():
         "aggregate": lambda: aggregate.measure(report, given.binary, database),
         "payload": lambda: payload.measure(report, given.binary, tokens, database),
         "filling": lambda: filling.measure(report, given.binary, given.dev_binary, database, given.scale),
+        "growth": lambda: growth.measure(report, given.binary, database),
         "sizes": lambda: sizes.measure(report, given.binary),
     }
     try:
@@ -63,6 +68,8 @@ def main():
             peers.measure(report, given.binary, database, given.rounds, given.seconds)
     finally:
         database.stop()
+    if given.search:
+        searching.measure(report)
     os.makedirs(os.path.dirname(given.json) or ".", exist_ok=True)
     report.write(given.json, {"binary": given.binary, "scale": given.scale, "seconds": round(time.monotonic() - started)})
     print(f"\n{report.table()}")

@@ -64,7 +64,11 @@ class Database:
         self.superuser_password, _, self.app_password, self.claim_key = secrets[:4]
         children = processes.family(self.process.pid)
         self.postgres = next(pid for pid in children if _name(pid) == "postgres")
-        self.psql("-f", Path(__file__).with_name("sales.sql"))
+        self.make_sales("sales", 100_000)
+
+    def make_sales(self, name, rows):
+        """A table of so many sales."""
+        self.psql("-v", f"name={name}", "-v", f"rows={rows}", "-f", Path(__file__).with_name("sales.sql"))
 
     def stop(self):
         """Ends the server and removes its folder."""

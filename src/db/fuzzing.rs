@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` reach of this room, under the feature `fuzzing` alone. No part of the program.
+//! What the fuzz targets in `fuzz/` and `benches/parts.rs` reach of this room, under the feature `fuzzing` alone. No part of the program.
 
 use serde_json::Value;
 

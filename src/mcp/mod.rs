@@ -4,6 +4,9 @@
 
 mod audit;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod observed;
 mod prompts;
 mod resources;

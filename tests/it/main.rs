@@ -12,6 +12,7 @@
 mod support;
 
 mod azure_openai;
+mod budgets;
 mod callers;
 mod command;
 mod doctor;

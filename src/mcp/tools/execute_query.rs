@@ -74,6 +74,13 @@ async fn run(call: &Call<'_>, input: Input) -> Result<Output, ToolError> {
     }
 }
 
+/// What a client is sent, for measurements.
+#[cfg(feature = "fuzzing")]
+pub(in crate::mcp) fn query_result(answer: Answer) -> serde_json::Result<String> {
+    let output = serde_json::to_value(Output::new(answer, RowLimit::DEFAULT))?;
+    serde_json::to_string(&rmcp::model::CallToolResult::structured(output))
+}
+
 /// Adds near names to an unknown one, if the catalog can be had.
 async fn explain(server: &McpServer, caller: &Caller, error: DbError, sql: &str) -> ToolError {
     let unknown_name = match &error {

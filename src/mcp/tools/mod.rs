@@ -7,6 +7,9 @@ mod get_table_schemas;
 mod get_utc_date;
 mod semantic_search;
 
+#[cfg(feature = "fuzzing")]
+pub(super) use execute_query::query_result;
+
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
