@@ -73,7 +73,7 @@ def main():
     os.makedirs(os.path.dirname(given.json) or ".", exist_ok=True)
     report.write(given.json, {"binary": given.binary, "scale": given.scale, "seconds": round(time.monotonic() - started)})
     print(f"\n{report.table()}")
-    missed = [line["what"] for line in report.aims() if not line["met"]]
+    missed = [line["of"] for line in report.aims() if not line["met"]]
     print(f"{len(report.aims()) - len(missed)} of {len(report.aims())} aims met; figures in {given.json}")
     for what in missed:
         print(f"not met: {what}")

@@ -1,8 +1,9 @@
 """(f) A large aggregate beside the same statement in psql, as the same caller; and whether it runs in parallel."""
 
+import re
 import time
 
-from database import HEAD_OFFICE, Psql
+from database import ADMIT, HEAD_OFFICE, Psql
 from report import middle
 from server import Server
 
@@ -23,11 +24,7 @@ def measure(report, binary, database, rounds=9):
     """In turns, medians. Head office sees every row."""
     report.section("A large aggregate")
     claim = database.claim(HEAD_OFFICE)
-    psql = Psql(
-        database.app_url, "begin read only;",
-        f"select rowgate.admit('{claim}'), set_config('rowgate.claim', '{claim}', true), "
-        "set_config('role', 'rowgate_reader', true);",
-    )
+    psql = Psql(database.app_url, "begin read only;", ADMIT.format(claim=claim))
     server = Server(binary, database, pool=4)
     client = server.client(HEAD_OFFICE)
     for name, sql in (("one table, 20 groups of 424", SCAN), ("three tables, by category and month", AGGREGATE)):
@@ -47,6 +44,12 @@ def measure(report, binary, database, rounds=9):
         report.raw[f"aggregate, {name}"] = {"rowgate": ours, "psql": limit}
         ratio = middle(ours) / middle(limit)
         report.add(name, middle(ours), "ms", "psql", middle(limit), aim="≤ 1.1 × psql", met=ratio <= 1.1)
-        report.add("  parallel workers", workers, "")
+        report.add("  parallel workers", workers, "", "psql's plan", planned_workers(database, claim, sql))
     client.close()
     server.stop()
+
+
+def planned_workers(database, claim, sql):
+    """How many workers the same statement has in the plan of the same caller."""
+    plan = database.as_caller(claim, f"explain (format json) select * from (\n{sql}\n) r limit 101")
+    return max((int(number) for number in re.findall(r'"Workers Planned": (\d+)', plan)), default=0)

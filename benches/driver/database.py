@@ -38,6 +38,10 @@ rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_stateme
 """
 
 
+ADMIT = ("select rowgate.admit('{claim}'), set_config('rowgate.claim', '{claim}', true), "
+         "set_config('role', 'rowgate_reader', true);")
+
+
 class Database:
     """A running server. `binary`: a rowgate with `dev` in it; `scale`: the size of the sample."""
 
@@ -89,6 +93,11 @@ class Database:
     def psql(self, *arguments):
         """Runs psql as the superuser; what it printed."""
         return processes.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", self.superuser_url, *arguments])
+
+    def as_caller(self, claim, sql):
+        """What psql prints of one statement in a caller's transaction."""
+        return processes.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", self.app_url, "-c", "begin read only",
+                              "-c", ADMIT.format(claim=claim), "-c", sql, "-c", "rollback"])
 
     def claim(self, caller):
         """A claim for an hour, as src/identity/claim.rs signs it."""

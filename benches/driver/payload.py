@@ -35,7 +35,10 @@ def measure(report, binary, tokens, database):
     report.section("What a model reads")
     server = Server(binary, database)
     client = server.client()
-    tools = compact(client.request("tools/list", {})["tools"])
+    tools = client.request("tools/list", {})["tools"]
+    whole = len(compact(tools).encode())
+    # Icons are shown to people, and no model reads them.
+    tools = compact([{name: value for name, value in tool.items() if name != "icons"} for tool in tools])
     schemas = client.call("get_multiple_table_schemas", {"table_names": TABLES})["content"][0]["text"]
     schemas = json.loads(schemas)["schemas"]
     few = client.call(server.tool, server.arguments())
@@ -58,6 +61,7 @@ def measure(report, binary, tokens, database):
     }
     counted = dict(zip(texts, count_tokens(tokens, texts.values())))
     report.raw["texts"] = texts
+    report.add("tools/list with icons, which no model reads", whole, "bytes")
     for name, text in texts.items():
         if name.endswith("plain"):
             continue

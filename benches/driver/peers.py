@@ -150,7 +150,8 @@ def available(report, folder):
         try:
             found.append(peer(tempfile.mkdtemp(dir=folder)))
         except (Exception, SystemExit) as error:
-            last = str(error).strip().splitlines()[-1][:160] if str(error) else type(error).__name__
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            last = next((line for line in said if "No matching" in line), said[-1])[:160]
             report.note(f"{peer.name} was left out: it could not be installed here ({last}).")
     return found
 

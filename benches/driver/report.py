@@ -13,6 +13,7 @@ class Report:
     def __init__(self):
         self.lines = []
         self.raw = {}
+        self.main = ""
 
     def section(self, title):
         """A heading."""
@@ -23,7 +24,10 @@ class Report:
         """One line. `beside`: what the limit is; `ratio`: figure to limit unless given; `met`: whether the aim is."""
         if ratio is None and limit:
             ratio = figure / limit
-        line = {"what": what, "figure": figure, "unit": unit, "beside": beside, "limit": limit, "ratio": ratio,
+        if not what.startswith("  "):
+            self.main = what
+        of = f"{self.main}: {what.strip()}" if what.startswith("  ") else what
+        line = {"what": what, "of": of, "figure": figure, "unit": unit, "beside": beside, "limit": limit, "ratio": ratio,
                 "aim": aim, "met": met}
         self.lines.append(line)
         print(as_text(line), flush=True)
