@@ -47,11 +47,17 @@ fn main() {
     let rows = || (0..20).map(|_| COLUMNS.iter().map(|(_, _, of, text)| db::encode(*of, text).0).collect()).collect();
     criterion.bench_function("20 rows of 7 columns into JSON", |bencher| bencher.iter(|| -> Vec<Vec<_>> { rows() }));
 
-    let column =
-        |(name, type_name, ..): &(&str, &str, u8, &str)| Column { name: (*name).into(), type_name: (*type_name).into() };
+    let column = |(name, type_name, ..): &(&str, &str, u8, &str)| Column {
+        name: (*name).into(),
+        type_name: (*type_name).into(),
+    };
     let answer = Answer { columns: COLUMNS.iter().map(column).collect(), rows: rows(), truncated: None };
     criterion.bench_function("the result of 20 rows", |bencher| {
-        bencher.iter_batched(|| answer.clone(), |answer| mcp::result(answer).unwrap(), criterion::BatchSize::SmallInput);
+        bencher.iter_batched(
+            || answer.clone(),
+            |answer| mcp::result(answer).unwrap(),
+            criterion::BatchSize::SmallInput,
+        );
     });
 
     let (described, profile) = described();

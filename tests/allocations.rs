@@ -24,7 +24,8 @@ const CALLS: usize = 200;
 const MOST: usize = 800;
 const MOST_BYTES: usize = 185_000;
 
-const QUERY: &str = "select n as sale_id, date '2024-03-01' + n as sold_on, 'Cordless Drill Driver 20V ' || n as product,
+const QUERY: &str =
+    "select n as sale_id, date '2024-03-01' + n as sold_on, 'Cordless Drill Driver 20V ' || n as product,
     1 + n % 5 as quantity, round(89.95 + n, 2) as unit_price, round(n % 4 * 1.25, 2) as discount,
     round((89.95 + n) * (1 + n % 5), 2) as total from generate_series(1, 20) n";
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::support::{SEATTLE, TestServer};
 
 /// Twenty rows of seven columns, of the kinds that answers have: ids, dates, names, counts, amounts.
-const TWENTY_ROWS: &str = "select n as sale_id, date '2024-03-01' + n as sold_on, 'Cordless Drill Driver 20V ' || n as product,
+const TWENTY_ROWS: &str =
+    "select n as sale_id, date '2024-03-01' + n as sold_on, 'Cordless Drill Driver 20V ' || n as product,
        1 + n % 5 as quantity, round(89.95 + n, 2) as unit_price, round(n % 4 * 1.25, 2) as discount,
        round((89.95 + n) * (1 + n % 5), 2) as total
   from generate_series(1, 20) n";
