@@ -66,12 +66,14 @@ def main():
             measures[part]()
         if given.peers:
             peers.measure(report, given.binary, database, given.rounds, given.seconds)
+        if given.search:
+            searching.measure(report)
     finally:
+        # What was measured until something failed is kept as well.
         database.stop()
-    if given.search:
-        searching.measure(report)
-    os.makedirs(os.path.dirname(given.json) or ".", exist_ok=True)
-    report.write(given.json, {"binary": given.binary, "scale": given.scale, "seconds": round(time.monotonic() - started)})
+        os.makedirs(os.path.dirname(given.json) or ".", exist_ok=True)
+        taken = round(time.monotonic() - started)
+        report.write(given.json, {"binary": given.binary, "scale": given.scale, "seconds": taken})
     print(f"\n{report.table()}")
     missed = [line["of"] for line in report.aims() if not line["met"]]
     print(f"{len(report.aims()) - len(missed)} of {len(report.aims())} aims met; figures in {given.json}")

@@ -2,7 +2,7 @@
 begin;
 set local role rowgate_owner;
 create table retail.:"name" (
-    sale_id integer primary key,
+    sale_id integer not null,
     store_id integer not null,
     sold_on date not null,
     product text not null,
@@ -17,6 +17,7 @@ select n, 1 + n % 8, date '2023-01-01' + (n * 7919::bigint % 1097)::integer, p.p
   from generate_series(1, :rows) n
   join (select row_number() over (order by product_id) - 1 as place, count(*) over () as many, * from retail.products) p
     on p.place = n % p.many;
+alter table retail.:"name" add primary key (sale_id);
 create index on retail.:"name" (store_id, sold_on);
 alter table retail.:"name" enable row level security;
 alter table retail.:"name" force row level security;
