@@ -134,7 +134,7 @@ fn resource(settings: &TelemetrySettings) -> Resource {
     resource.build()
 }
 
-fn batched(exporter: impl opentelemetry_sdk::trace::SpanExporter + Send + 'static) -> BatchSpanProcessor {
+fn batched(exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static) -> BatchSpanProcessor {
     let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_scheduled_delay(SPANS_WAIT).build();
     BatchSpanProcessor::builder(exporter).with_batch_config(config).build()
 }

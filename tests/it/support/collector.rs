@@ -102,7 +102,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    pub fn from_now_on(&self, how: Collecting) {
+    pub fn will(&self, how: Collecting) {
         *self.state.how.lock().unwrap() = how;
     }
 

@@ -86,7 +86,7 @@ async fn a_call_is_a_trace_from_the_host_to_the_database() {
     let search = named(&spans, "tools/call semantic_search_products");
     assert_eq!((search.trace.as_str(), search.parent.as_str()), (own, "b7ad6b7169203331"));
     let request = spans.iter().find(|span| span.name == "POST /mcp" && span.trace != TRACE).unwrap();
-    assert_eq!(search.links, [request.id.clone()]);
+    assert_eq!(search.links, std::slice::from_ref(&request.id));
     let embedding = named(&spans, "embeddings text-embedding-3-small");
     assert_eq!((&embedding.parent, embedding.kind), (&search.id, CLIENT));
     assert_eq!(embedding.attributes["gen_ai.provider.name"], "azure.ai.openai");
@@ -149,7 +149,7 @@ async fn a_collector_that_does_not_answer_keeps_nobody_waiting() {
     let collector = Collector::start().await;
     for how in [None, Some(Collecting::Fails), Some(Collecting::Hangs)] {
         let url = how.map_or_else(|| "http://127.0.0.1:9".to_owned(), |_| collector.url());
-        collector.from_now_on(how.unwrap_or(Collecting::Takes));
+        collector.will(how.unwrap_or(Collecting::Takes));
         let process = Process::serve(&database, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url)]);
         for _ in 0..200 {
             let answer = process.sql(SEATTLE, "select 1").await;
