@@ -30,16 +30,13 @@ def measure(report, binary, database, rounds=9):
     for name, sql in (("one table, 20 groups of 424", SCAN), ("three tables, by category and month", AGGREGATE)):
         ours, limit, workers = [], [], 0
         for number in range(rounds + 1):
-            launched = int(database.psql("-c", WORKERS))
+            if number == 0:
+                before = workers_so_far(client, server, database)
             started = time.perf_counter()
             client.call(server.tool, server.arguments(sql))
             taken = (time.perf_counter() - started) * 1e3
-            # Statistics are sent at the end of a transaction, at most once a second: that of the next one.
             if number == 0:
-                time.sleep(1.5)
-                client.call(server.tool, server.arguments("select 1"))
-                time.sleep(0.2)
-                workers = int(database.psql("-c", WORKERS)) - launched
+                workers = workers_so_far(client, server, database) - before
                 continue
             ours.append(taken)
             limit.append(psql.milliseconds(f"select * from (\n{sql}\n) r limit 101;"))
@@ -49,6 +46,14 @@ def measure(report, binary, database, rounds=9):
         report.add("  parallel workers", workers, "", "psql's plan", planned_workers(database, claim, sql))
     client.close()
     server.stop()
+
+
+def workers_so_far(client, server, database):
+    """Statistics are sent at the end of a transaction, at most once a second: with that of one more call."""
+    time.sleep(1.5)
+    client.call(server.tool, server.arguments("select 1"))
+    time.sleep(0.2)
+    return int(database.psql("-c", WORKERS))
 
 
 def planned_workers(database, claim, sql):
