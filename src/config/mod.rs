@@ -24,6 +24,8 @@ use crate::domain::{ByteLimit, RowLimit};
 /// Everything that the program is told from outside.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Which of them were given, by name alone.
+    pub given: GivenSettings,
     /// How it listens and whom it answers.
     pub http: HttpSettings,
     /// Where the data is.
@@ -46,6 +48,15 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// What is logged and measured, and who is told.
     pub telemetry: TelemetrySettings,
+}
+
+/// Which variables of [`VARIABLES`] the environment has. Names alone: a value may be a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GivenSettings {
+    /// How many.
+    pub count: usize,
+    /// Those that say something else than what holds without them.
+    pub changed: Vec<&'static str>,
 }
 
 /// Where things that can be made again are kept.
@@ -146,6 +157,13 @@ pub struct LimitSettings {
 #[error("{}", .0.iter().map(|p| format!("\n  {p}")).collect::<String>())]
 pub struct ConfigError(Vec<String>);
 
+impl ConfigError {
+    /// Each of them, a variable's name and what is wrong with it. None repeats a secret.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl Settings {
     /// Reads the process's environment.
     pub fn from_environment() -> Result<Self, ConfigError> {
@@ -184,6 +202,7 @@ impl Settings {
         };
 
         let settings = Self {
+            given: reader.given(),
             http: HttpSettings {
                 bind: reader.parsed("ROWGATE_BIND", IpAddr::from([127, 0, 0, 1]), |t| {
                     t.parse().map_err(|_| "not an IP address".to_owned())
@@ -262,6 +281,21 @@ mod tests {
         assert_eq!((settings.identity.sign_in, settings.identity.issued_tokens), (None, false));
         assert!(settings.database.app.is_none() && settings.claim_keys.given.is_none());
         assert_eq!(settings.claim_keys.secret, "rowgate-claim-keys");
+    }
+
+    #[test]
+    fn given_settings_are_known_by_name() {
+        let settings = read(&[
+            ("ROWGATE_POOL_SIZE", "4"),
+            ("ROWGATE_PORT", "9000"),
+            ("ROWGATE_CLAIM_KEYS_SECRET", " "),
+            ("ROWGATE_OPENAI_KEY", "hunter2"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        let changed = vec!["ROWGATE_PORT", "ROWGATE_OPENAI_KEY"];
+        assert_eq!(settings.given, GivenSettings { count: 3, changed });
+        assert_eq!(read(&[]).unwrap().given, GivenSettings::default());
     }
 
     #[test]

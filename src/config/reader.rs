@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::GivenSettings;
 use super::variables::VARIABLES;
 
 /// An environment being read, with what is wrong in it so far.
@@ -24,6 +25,14 @@ impl Reader {
     /// A variable's text; an empty one counts as unset.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.environment.get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+    }
+
+    /// Which settings there are, by name.
+    pub(super) fn given(&self) -> GivenSettings {
+        let given = VARIABLES.iter().filter_map(|(name, unset, _)| Some((*name, *unset, self.text(name)?)));
+        let given: Vec<_> = given.collect();
+        let changed = given.iter().filter(|(_, unset, text)| text != unset).map(|(name, ..)| *name).collect();
+        GivenSettings { count: given.len(), changed }
     }
 
     /// One more problem.

@@ -1,17 +1,25 @@
 //! What an operator wants to know of the server, asked as the login role: for `rowgate doctor`, never part of a call. And
 //! what to do when it can not be reached.
 
+use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::{ConnectError, Connection};
-use super::{DbError, ServerFacts};
+use super::connection::{Attempts, ConnectError, Connection, Lease};
+use super::observed::Operation;
+use super::statement::Statement;
+use super::{Db, DbError, ServerFacts, leased, write};
+use crate::domain::RowLimit;
+use crate::identity::Caller;
 
 const ASKED: &str = "select current_setting('server_version'), extract(epoch from clock_timestamp())::float8,
         (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend'),
         current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8,
         (select extversion from pg_catalog.pg_extension where extname = 'vector')";
+
+/// Each table that the reader may read, and what its policies rest on.
+const POLICIES: &str = include_str!("policies.sql");
 
 /// What was seen of the server.
 #[derive(Clone, Debug)]
@@ -32,8 +40,54 @@ pub struct Examined {
     pub tls: bool,
 }
 
-/// Asks.
-pub(super) async fn examine(connection: &Connection, tls: bool) -> Result<Examined, DbError> {
+/// The policies that decide which rows of a table the reader may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablePolicies {
+    /// `schema.table`, quoted where SQL wants it.
+    pub table: String,
+    /// How many there are.
+    pub count: i64,
+    /// Those that let rows through without asking `rowgate.visible_stores()`, themselves or by a table that they read.
+    pub open: Vec<String>,
+}
+
+impl Db {
+    /// Looks at the server, without a caller.
+    pub async fn examine(&self) -> Result<Examined, DbError> {
+        let lease = Lease::take(&self.pool).await?;
+        let examined = examine(lease.connection()?, self.tls).await;
+        lease.give_back();
+        examined
+    }
+
+    /// The policies of each table that the reader may read. Everybody may read of policies, the login role too.
+    pub async fn policies(&self) -> Result<Vec<TablePolicies>, DbError> {
+        let lease = Lease::take(&self.pool).await?;
+        let rows = lease.connection()?.query_typed(POLICIES, &[]).await;
+        lease.give_back();
+        let read = |row: &tokio_postgres::Row| {
+            Ok(TablePolicies { table: row.try_get(0)?, count: row.try_get(1)?, open: row.try_get(2)? })
+        };
+        rows.map_err(DbError::of_ours)?.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
+    }
+
+    /// How many rows a caller sees of each table, `1000+` for more than a thousand.
+    pub async fn visible(&self, caller: &Caller) -> Result<Vec<(String, String)>, DbError> {
+        let answer = leased!(self, caller, Operation::Query, |lease, keys| {
+            let facts = self.facts(lease.connection()?).await?;
+            let statement = Statement::unchecked(&visible(&facts));
+            self.run(&lease, &facts.sign(&keys, caller), &facts, &statement, RowLimit::DEFAULT).await
+        })?;
+        let shown = |row: Vec<serde_json::Value>| {
+            let table = row.first()?.as_str()?.to_owned();
+            let rows = row.get(1)?.as_i64()?;
+            Some((table, if rows > 1_000 { "1000+".to_owned() } else { rows.to_string() }))
+        };
+        Ok(answer.rows.into_iter().filter_map(shown).collect())
+    }
+}
+
+async fn examine(connection: &Connection, tls: bool) -> Result<Examined, DbError> {
     connection.query_typed("select 1", &[]).await.map_err(DbError::of_ours)?;
     let started = Instant::now();
     let rows = connection.query_typed(ASKED, &[]).await.map_err(DbError::of_ours)?;
@@ -56,7 +110,7 @@ pub(super) async fn examine(connection: &Connection, tls: bool) -> Result<Examin
 }
 
 /// The rows that a caller sees of each table, `1000+` for more: SQL for the caller's own transaction.
-pub(super) fn visible(facts: &ServerFacts) -> String {
+fn visible(facts: &ServerFacts) -> String {
     let quoted = |table: &str| {
         let parts: Vec<_> = table.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
         parts.join(".")

@@ -13,6 +13,7 @@ mod facts;
 pub mod fuzzing;
 mod observed;
 mod posture;
+mod recall;
 mod search;
 mod silence;
 mod statement;
@@ -39,8 +40,9 @@ pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
 pub use connection::{Password, PasswordSource};
 pub use error::{DbError, SqlMistake};
-pub use examine::Examined;
+pub use examine::{Examined, TablePolicies};
 pub use posture::Problem;
+pub use recall::{Recall, VectorIndex};
 pub use search::{Found, Search, Target};
 pub use statement::{Statement, StatementError};
 pub use tls::{Tls, TlsError};
@@ -87,6 +89,8 @@ macro_rules! leased {
         }
     }};
 }
+
+use leased;
 
 /// Whether the login role can admit a caller and become the reader.
 const READY: &str = "select to_regprocedure('rowgate.admit(text)') is not null
@@ -290,29 +294,6 @@ impl Db {
                 _ => Err(DbError::Shape("the schema rowgate or the membership of rowgate_reader is missing")),
             }
         })
-    }
-
-    /// Looks at the server, without a caller.
-    pub async fn examine(&self) -> Result<Examined, DbError> {
-        let lease = Lease::take(&self.pool).await?;
-        let examined = examine::examine(lease.connection()?, self.tls).await;
-        lease.give_back();
-        examined
-    }
-
-    /// How many rows a caller sees of each table, `1000+` for more than a thousand.
-    pub async fn visible(&self, caller: &Caller) -> Result<Vec<(String, String)>, DbError> {
-        let answer = leased!(self, caller, Operation::Query, |lease, keys| {
-            let facts = self.facts(lease.connection()?).await?;
-            let statement = Statement::unchecked(&examine::visible(&facts));
-            self.run(&lease, &facts.sign(&keys, caller), &facts, &statement, RowLimit::DEFAULT).await
-        })?;
-        let shown = |row: Vec<serde_json::Value>| {
-            let table = row.first()?.as_str()?.to_owned();
-            let rows = row.get(1)?.as_i64()?;
-            Some((table, if rows > 1_000 { "1000+".to_owned() } else { rows.to_string() }))
-        };
-        Ok(answer.rows.into_iter().filter_map(shown).collect())
     }
 
     /// What is known of the server; read on the first call, and again when it has aged.

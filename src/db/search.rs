@@ -20,14 +20,14 @@ const COMPARED: usize = 15_000;
 const COMPARED_UNFILTERED: usize = 2_000;
 
 /// How many rows are put in order by words and meaning together, whatever few are asked for.
-const CANDIDATES: usize = 100;
+pub(super) const CANDIDATES: usize = 100;
 
 /// The plan has branches that never run, and compiling them for what they would cost takes longer than any search.
 const SETTINGS: &str = "select set_config('jit', 'off', true)";
 
 /// Besides, lets an index scan go on until enough rows have passed the filters; pgvector 0.8.0 and later. `ef_search` is
 /// how wide it looks and how much it finds at a time; `strict_order` would drop what is found late.
-const SETTINGS_SCANNING_ON: &str = "select set_config('jit', 'off', true), \
+pub(super) const SETTINGS_SCANNING_ON: &str = "select set_config('jit', 'off', true), \
                                     set_config('hnsw.iterative_scan', 'relaxed_order', true), \
                                     set_config('hnsw.ef_search', '600', true), \
                                     set_config('hnsw.max_scan_tuples', '20000', true), \

@@ -81,18 +81,33 @@ pub async fn store(
     Ok(transaction.commit().await?)
 }
 
+/// What the indexes of a model are called, whatever characters its own name has.
+pub(super) struct IndexNames {
+    /// The one that a search is written for.
+    pub(super) wide: String,
+    /// The one that an earlier version made.
+    pub(super) narrow: String,
+}
+
+impl IndexNames {
+    pub(super) fn of(model: &SearchModel) -> Self {
+        let digest: String = Sha256::digest(&model.name).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Self { wide: format!("vectors_of_{digest}_m{M}"), narrow: format!("vectors_of_{digest}") }
+    }
+}
+
 /// Makes the index of a model unless it is there: HNSW over its own rows, by the cosine. As wide as it is, a search
 /// finds 99 of 100 of the nearest ten where the plain comparison would take too long (docs/search.md).
 pub async fn index(admin: &mut Admin, source: &SearchSource, model: &SearchModel) -> Result<(), AdminError> {
     let SearchSource { vectors, vector, .. } = source;
-    let digest: String = Sha256::digest(&model.name).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let IndexNames { wide, narrow } = IndexNames::of(model);
     let transaction = admin.transaction().await?;
     transaction.batch_execute("set local role rowgate_owner; set local maintenance_work_mem = '512MB'").await?;
     let literal = transaction.query_one("select quote_literal($1::text)", &[&model.name]).await?;
     let literal: String = literal.try_get(0)?;
     transaction
         .batch_execute(&format!(
-            "create index if not exists vectors_of_{digest}_m{M} on {vectors}
+            "create index if not exists {wide} on {vectors}
               using hnsw (({vector}::vector({})) vector_cosine_ops)
                with (m = {M}, ef_construction = {EF_CONSTRUCTION}) where model = {literal};
              analyze {vectors}",
@@ -102,7 +117,7 @@ pub async fn index(admin: &mut Admin, source: &SearchSource, model: &SearchModel
     // Last, as nothing can be searched while an index is dropped.
     let narrower = "select i.indexrelid::regclass::text from pg_index i join pg_class c on c.oid = i.indexrelid
                      where i.indrelid = $1::text::regclass and c.relname = $2::text";
-    for row in transaction.query(narrower, &[vectors, &format!("vectors_of_{digest}")]).await? {
+    for row in transaction.query(narrower, &[vectors, &narrow]).await? {
         transaction.batch_execute(&format!("drop index {}", row.try_get::<_, String>(0)?)).await?;
     }
     Ok(transaction.commit().await?)

@@ -10,6 +10,7 @@ mod json;
 mod log_records;
 pub mod measure;
 pub mod names;
+pub mod reach;
 mod span;
 pub mod start;
 
