@@ -224,9 +224,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Embed { model, all } => embed(settings()?, model.as_deref(), all).await,
         Command::Doctor { principal, json } => {
-            let settings = settings()?;
-            let profile = app::profile(&settings, retail::PROFILE)?;
-            let diagnosis = doctor::diagnose(&settings, &profile, principal.as_ref()).await;
+            let diagnosis = doctor::diagnose(Settings::from_environment(), retail::PROFILE, principal.as_ref()).await;
             if json {
                 println!("{}", serde_json::to_string_pretty(&diagnosis)?);
             } else {

@@ -1,11 +1,19 @@
 //! `rowgate doctor`: looks at everything that a server needs, from settings to rows, and says of each thing what was seen
 //! and what to run. Changes nothing, and prints no secret and no row, so it may be run beside a server in use.
 
-mod checks;
+mod caller;
+mod hosts;
+mod search;
+mod server;
+mod settings;
+mod telemetry;
+
+use std::error::Error as StdError;
 
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::app::{self, Azure};
+use crate::config::{ConfigError, Settings};
 use crate::domain::{Principal, Profile};
 
 /// How a check came out.
@@ -80,7 +88,66 @@ impl Diagnosis {
     }
 }
 
-/// Looks at everything. `principal`: whose eyes to look through.
-pub async fn diagnose(settings: &Settings, profile: &Profile, principal: Option<&Principal>) -> Diagnosis {
-    Diagnosis { checks: checks::all(settings, profile, principal).await }
+/// Looks at everything. `shipped`: the profile, unless the settings name another; `principal`: whose eyes to look
+/// through.
+pub async fn diagnose(
+    settings: Result<Settings, ConfigError>,
+    shipped: &str,
+    principal: Option<&Principal>,
+) -> Diagnosis {
+    let checks = match settings::read(settings, shipped) {
+        Ok((settings, profile, check)) => [vec![check], all(&settings, &profile, principal).await].concat(),
+        Err(check) => vec![check],
+    };
+    Diagnosis { checks }
+}
+
+/// What can be looked at where the settings can be read. A check that can not be made because of one before it is
+/// skipped, so that the first failure is the one to mend.
+async fn all(settings: &Settings, profile: &Profile, principal: Option<&Principal>) -> Vec<Check> {
+    let azure = Azure::new(settings);
+    let (dns, known) = hosts::check(settings).await;
+    let mut checks = vec![
+        settings::callers(settings),
+        dns,
+        settings::managed_identity(settings, &azure).await,
+        settings::keys(settings, &azure).await,
+        telemetry::check(&settings.telemetry, &azure).await,
+    ];
+    let database = match app::database(settings, profile, &azure) {
+        Ok(database) => database,
+        Err(error) => {
+            checks.push(Check::new("database", Mark::Failed, chain(&error)).run("set what is missing and try again"));
+            return checks;
+        }
+    };
+    if !known {
+        checks.push(Check::new("database", Mark::Skipped, "its host has no address"));
+        return checks;
+    }
+    let examined = database.examine().await;
+    let reached = examined.is_ok();
+    checks.extend(server::examined(settings, &examined));
+    if !reached {
+        return checks;
+    }
+    checks.extend(server::protection(&database).await);
+    let caller = principal.and_then(caller::of_principal);
+    checks.extend(caller::claim(&database, caller.as_ref()).await);
+    checks.extend(search::checks(settings, profile, &azure, &database, caller.as_ref()).await);
+    checks
+}
+
+/// An error with all that caused it. Our own errors hold no secrets.
+fn chain(error: &dyn StdError) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !told.ends_with(&text) {
+            told = format!("{told}: {text}");
+        }
+        source = cause.source();
+    }
+    told
 }

@@ -1,6 +1,9 @@
 //! `rowgate doctor` on set-ups that work and on set-ups that do not: each fault is found by name, with what mends it, and
 //! nothing secret is printed.
 
+mod search;
+mod telemetry;
+
 use std::process::Command;
 
 use rowgate::identity::SigningKey;
@@ -65,11 +68,28 @@ async fn a_set_up_that_works_is_said_to_work() {
     let database = TestDatabase::create().await;
     let said = with(&database, &[], &["--as", SEATTLE]).await;
     assert!(said.healthy, "{}", said.text);
-    for name in
-        ["callers", "claim keys", "database", "connections", "clocks", "pgvector", "row-level security", "claim"]
-    {
+    for name in [
+        "settings",
+        "callers",
+        "claim keys",
+        "database",
+        "connections",
+        "clocks",
+        "pgvector",
+        "row-level security",
+        "policies",
+        "claim",
+    ] {
         assert_eq!(said.of(name).0, "ok", "{}", said.text);
     }
+    let named =
+        "ROWGATE_DATABASE_URL, ROWGATE_CLAIM_KEYS, ROWGATE_IDENTITY, ROWGATE_ENTRA_TENANT, ROWGATE_ENTRA_AUDIENCE";
+    assert_eq!(said.of("settings").1, format!("5 set, 5 of them to another value than the default: {named}"));
+    assert_eq!(said.of("dns"), ("skipped", "no host is named but by address or socket folder", ""));
+    assert_eq!(said.of("telemetry"), ("skipped", "goes nowhere but to the log", ""));
+    let policies = said.of("policies").1;
+    assert!(policies.starts_with("all by rowgate.visible_stores(): retail.categories 1, "), "{policies}");
+    assert!(policies.contains("retail.customers 1, ") && policies.contains("retail.orders 1, "), "{policies}");
     let (mark, seen, _) = said.of("visible rows");
     assert!(mark == "ok" && seen.contains("retail.stores 8") && seen.contains("retail.orders "), "{seen}");
     assert_eq!(said.of("embeddings").0, "skipped");
@@ -202,6 +222,30 @@ async fn each_planted_fault_is_found_with_what_mends_it() {
             "none of text-embedding-3-small",
             "rowgate embed",
         ),
+        (
+            &database,
+            &[("ROWGATE_DATABASE_URL", "postgres://rowgate_app:secret-word@nowhere.invalid/zava")],
+            &[],
+            "dns",
+            "nowhere.invalid: no address (",
+            "is the host in ROWGATE_DATABASE_URL right? In a private network, link its private DNS zone to the network that this runs in",
+        ),
+        (
+            &database,
+            &[("ROWGATE_POLL_SIZE", "secret-word")],
+            &[],
+            "settings",
+            "ROWGATE_POLL_SIZE: no such setting; did you mean ROWGATE_POOL_SIZE?",
+            "the README's table of settings says what each may be",
+        ),
+        (
+            &database,
+            &[("ROWGATE_PROFILE", "/nowhere/profile.toml")],
+            &[],
+            "settings",
+            "the profile /nowhere/profile.toml can not be opened",
+            "look at the file that ROWGATE_PROFILE names",
+        ),
         (&empty, &[], &[], "row-level security", "", "rowgate migrate"),
         (
             &holed,
@@ -222,6 +266,86 @@ async fn each_planted_fault_is_found_with_what_mends_it() {
     // A warning is no failure.
     let said = with(&database, &[("ROWGATE_IDENTITY", "trusted-header")], &[]).await;
     assert!(said.healthy && said.of("callers").0 == "warning", "{}", said.text);
+}
+
+#[tokio::test]
+async fn hosts_are_looked_up_before_they_are_connected_to() {
+    let database = TestDatabase::create().await;
+    let url = database.url().replace("127.0.0.1", "localhost");
+    let said = with(&database, &[("ROWGATE_DATABASE_URL", &url)], &[]).await;
+    let (mark, seen, run) = said.of("dns");
+    assert!(said.healthy && mark == "ok" && run.is_empty(), "{}", said.text);
+    assert!(seen.starts_with("localhost: ") && seen.contains("127.0.0.1") && seen.ends_with(" ms"), "{seen}");
+
+    // Where its host has no address, the database is not tried: the name is what has to be mended.
+    let url = "postgres://rowgate_app:secret-word@nowhere.invalid/zava";
+    let said = with(&database, &[("ROWGATE_DATABASE_URL", url)], &[]).await;
+    assert_eq!(said.of("database"), ("skipped", "its host has no address", ""));
+    assert!(!said.text.contains("secret-word"), "{}", said.text);
+
+    // A proxy may know what this machine does not.
+    let said = with(&database, &[("ROWGATE_KEY_VAULT", "https://nowhere.invalid")], &[]).await;
+    let (mark, seen, run) = said.of("dns");
+    assert!(said.healthy && mark == "warning" && seen.starts_with("nowhere.invalid: no address ("), "{}", said.text);
+    assert!(run.starts_with("is the host in ROWGATE_KEY_VAULT right?") && run.contains("HTTPS_PROXY"), "{run}");
+}
+
+#[tokio::test]
+async fn a_policy_that_asks_for_no_claim_is_warned_of() {
+    let database = TestDatabase::create().await;
+    let superuser = database.superuser().await;
+    superuser
+        .batch_execute(
+            "create policy \"Open\" on retail.orders for select to rowgate_reader using (true);
+             create policy of_others on retail.orders for select to rowgate_owner using (true)",
+        )
+        .await
+        .unwrap();
+    let said = with(&database, &[], &[]).await;
+    let (mark, seen, run) = said.of("policies");
+    assert!(said.healthy && mark == "warning", "{}", said.text);
+    assert!(seen.starts_with("not by rowgate.visible_stores(): \"Open\" on retail.orders; "), "{seen}");
+    assert!(seen.contains("retail.orders 2, "), "{seen}");
+    let own =
+        "alter policy \"Open\" on retail.orders using (store_id = any ((select rowgate.visible_stores())::integer[]))";
+    assert_eq!(
+        run,
+        format!(
+            "{own}; or, where every known caller may see all rows, using ((select rowgate.visible_stores()) is not null)"
+        )
+    );
+    superuser.batch_execute(own).await.unwrap();
+    assert_eq!(with(&database, &[], &[]).await.of("policies").0, "ok");
+
+    // A claim that is asked for by way of another table is asked for; one that only writing asks for is not.
+    superuser
+        .batch_execute(
+            "drop policy own_store on retail.order_items;
+             create policy of_orders on retail.order_items for select to rowgate_reader
+                using (exists (select from retail.orders o where o.order_id = order_items.order_id))",
+        )
+        .await
+        .unwrap();
+    assert_eq!(with(&database, &[], &[]).await.of("policies").0, "ok");
+    superuser
+        .batch_execute(
+            "create policy written on retail.inventory to rowgate_reader
+                using (store_id > 0) with check ((select rowgate.visible_stores()) is not null)",
+        )
+        .await
+        .unwrap();
+    let said = with(&database, &[], &[]).await;
+    assert!(said.of("policies").1.contains(": written on retail.inventory; "), "{}", said.text);
+
+    // A restrictive policy binds the others.
+    superuser
+        .batch_execute(
+            "create policy bound on retail.inventory as restrictive for select to rowgate_reader
+                using (store_id = any ((select rowgate.visible_stores())::integer[]))",
+        )
+        .await
+        .unwrap();
+    assert_eq!(with(&database, &[], &[]).await.of("policies").0, "ok");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

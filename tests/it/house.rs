@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each room and the rooms that it may use. `main` may use all.
 const FLOORS: &[(&str, &[&str])] = &[
     ("dev", &["app", "config", "db", "http", "identity", "indexing", "retail", "telemetry"]),
-    ("doctor", &["app", "config", "db", "domain", "embedding", "identity"]),
+    ("doctor", &["app", "config", "db", "domain", "embedding", "identity", "telemetry"]),
     ("app", &["config", "db", "domain", "embedding", "http", "identity", "mcp", "secrets", "telemetry"]),
     ("http", &["config", "db", "identity", "mcp", "telemetry"]),
     ("mcp", &["config", "db", "domain", "embedding", "identity", "telemetry"]),
