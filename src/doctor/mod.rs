@@ -96,7 +96,11 @@ pub async fn diagnose(
     principal: Option<&Principal>,
 ) -> Diagnosis {
     let checks = match settings::read(settings, shipped) {
-        Ok((settings, profile, check)) => [vec![check], all(&settings, &profile, principal).await].concat(),
+        Ok((settings, profile, check)) => {
+            // What it asks of everybody is too much for one stack frame.
+            let rest = Box::pin(all(&settings, &profile, principal)).await;
+            [vec![check], rest].concat()
+        }
         Err(check) => vec![check],
     };
     Diagnosis { checks }
