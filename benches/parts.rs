@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::time::SystemTime;
 
 use criterion::Criterion;
 use rowgate::db::{Answer, Column, Described, Statement, fuzzing as db};
@@ -36,7 +37,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let key = SigningKey::parse(&SigningKey::generate("k1").unwrap()).unwrap();
     let seattle = caller(SEATTLE);
-    criterion.bench_function("sign a claim", |bencher| bencher.iter(|| Claim::sign(&key, &seattle)));
+    criterion.bench_function("sign a claim", |bencher| bencher.iter(|| Claim::sign(&key, &seattle, SystemTime::now())));
 
     // As many names as PostgreSQL has volatile functions.
     let volatile: HashSet<String> = (0..700).map(|n| format!("volatile_function_{n}")).collect();

@@ -20,9 +20,9 @@ async fn a_collector_is_sent_no_span_and_its_answer_is_told() {
         assert!(said.healthy, "{}", said.text);
         assert_eq!(said.of("telemetry"), ("warning", seen, run));
     };
-    collector.from_now_on(Collecting::Fails);
+    collector.will(Collecting::Fails);
     warned(&otlp(&collector.url()).await, &format!("{to}: the answer was 503"), "look at the collector's log");
-    collector.from_now_on(Collecting::Hangs);
+    collector.will(Collecting::Hangs);
     warned(&otlp(&collector.url()).await, &format!("{to}: no answer in 3s"), running);
     let elsewhere = format!("{}/v1/traces", collector.url());
     warned(
