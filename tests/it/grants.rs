@@ -99,7 +99,13 @@ async fn nobody_in_the_request_path_is_more_than_a_reader() {
         functions,
         [
             ("admit".to_owned(), false, false, true, path.clone()),
-            ("visible_stores".to_owned(), false, true, false, path)
+            (
+                "visible_stores".to_owned(),
+                false,
+                true,
+                false,
+                path.replace('}', ",plan_cache_mode=force_generic_plan}")
+            )
         ]
     );
 }

@@ -377,12 +377,14 @@ async fn whoever_is_signed_in_to_the_azure_cli_can_embed_from_a_laptop() {
     let mut command = tokio::process::Command::new("scripts/with-azure-cli-identity");
     command
         .args([env!("CARGO_BIN_EXE_rowgate"), "embed"])
-        .env_remove("ROWGATE_TEST_PACKAGE")
-        .env_remove("ROWGATE_TEST_PGBOUNCER")
         .env("PATH", path)
         .env("ROWGATE_ADMIN_DATABASE_URL", database.admin_url())
         .env("ROWGATE_EMBEDDER", "azure-openai")
         .env("ROWGATE_OPENAI_ENDPOINT", azure.plain_openai());
+    // What the tests themselves are told is no setting of the program's.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROWGATE_TEST_")) {
+        command.env_remove(name);
+    }
     let output = command.output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.contains("rows embedded with text-embedding-3-small"), "{told}");
