@@ -16,10 +16,11 @@ import processes
 import searching
 import sizes
 import start
+import telemetry
 from database import Database
 from report import Report
 
-PARTS = ("start", "calls", "latency", "aggregate", "payload", "filling", "sizes")
+PARTS = ("start", "calls", "latency", "aggregate", "payload", "telemetry", "filling", "sizes")
 
 
 def arguments():
@@ -57,6 +58,7 @@ def main():
         "latency": lambda: latency.measure(report, given.binary, bare, database),
         "aggregate": lambda: aggregate.measure(report, given.binary, database),
         "payload": lambda: payload.measure(report, given.binary, tokens, database),
+        "telemetry": lambda: telemetry.measure(report, given.binary, database, given.rounds, given.seconds),
         "filling": lambda: filling.measure(report, given.binary, given.dev_binary, database, given.scale),
         "growth": lambda: growth.measure(report, given.binary, database),
         "sizes": lambda: sizes.measure(report, given.binary),
