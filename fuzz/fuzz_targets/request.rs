@@ -15,6 +15,7 @@ use rowgate::db::Db;
 use rowgate::domain::Profile;
 use rowgate::identity::{SigningKeys, Verifier};
 use rowgate::mcp::McpServer;
+use rowgate::telemetry::Telemetry;
 use rowgate::{http, retail};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,7 +47,8 @@ fn router() -> Router {
     let path = &profile.search_path;
     let db = Db::new(database, &settings.database, &settings.limits, path, Arc::new(Arc::new(keys)), None).unwrap();
     let server = McpServer::new(profile, db, None, settings.limits, false);
-    http::router(&settings.http, &settings.identity, Verifier::trusted_header(), server, settings.limits.call)
+    let in_flight = Telemetry::default().in_flight();
+    http::router(&settings.http, &settings.identity, Verifier::trusted_header(), server, settings.limits.call, in_flight)
 }
 
 fuzz_target!(|input: (u8, &[u8])| {
