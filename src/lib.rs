@@ -9,7 +9,7 @@
 //! | 4 | [`http`] (routes, layers, who is asking) |
 //! | 3 | [`mcp`] (tools, resources, prompts), [`indexing`] (keeps vectors up to date), [`retail`] (the sample) |
 //! | 2 | [`db`] (the caller's transaction, the catalog), [`embedding`] (text into vectors), [`secrets`] (who this program is, to Azure); none uses another |
-//! | 1 | [`identity`] (callers and claims), [`config`] (the environment), [`telemetry`] (the log) |
+//! | 1 | [`identity`] (callers and claims), [`config`] (the environment), [`telemetry`] (the log, spans and measures) |
 //! | 0 | [`domain`] (ids, limits, the profile) |
 
 pub mod app;
