@@ -21,8 +21,13 @@ macro_rules! migrations {
     };
 }
 
-const CORE: &[Migration] =
-    migrations!["core/0001_roles", "core/0002_caller", "core/0003_principals", "core/0004_one_look"];
+const CORE: &[Migration] = migrations![
+    "core/0001_roles",
+    "core/0002_caller",
+    "core/0003_principals",
+    "core/0004_one_look",
+    "core/0005_plain_digits"
+];
 const RETAIL: &[Migration] = migrations!["retail/0001_schema", "retail/0002_policies"];
 
 /// Any number that other programs do not use for their advisory locks: "rowgate" in ASCII.

@@ -20,7 +20,7 @@ const EXPOSED: &str = "select n.nspname || '.' || c.relname
 
 /// The functions as the newest migrations have them.
 const CALLER: &str = include_str!("../../migrations/core/0002_caller.sql");
-const ONE_LOOK: &str = include_str!("../../migrations/core/0004_one_look.sql");
+const NEWEST: &str = include_str!("../../migrations/core/0005_plain_digits.sql");
 
 /// Something that is not as it has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Problem {
 
 /// The tables that the reader may read, as `schema.table`; an error if data may not be served.
 pub(super) async fn check(connection: &Connection) -> Result<Vec<String>, DbError> {
-    let (admit, visible) = (body(CALLER, "rowgate.admit("), body(ONE_LOOK, "rowgate.visible_stores("));
+    let (admit, visible) = (body(CALLER, "rowgate.admit("), body(NEWEST, "rowgate.visible_stores("));
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&admit, Type::TEXT), (&visible, Type::TEXT)];
     let (problems, exposed) =
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_bodies_are_those_of_the_migrations() {
         assert!(body(CALLER, "rowgate.admit(").trim().starts_with("begin\n    perform set_config"));
-        assert!(body(ONE_LOOK, "rowgate.visible_stores(").contains("the token was revoked"));
+        assert!(body(NEWEST, "rowgate.visible_stores(").contains("the token was revoked"));
         assert_eq!(body(CALLER, "rowgate.no_such("), "");
     }
 }

@@ -18,6 +18,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A connection's bytes, counted since the last request went out.
 pub(super) struct Wire {
     socket: Box<dyn Duplex>,
+    port: Option<u16>,
     meter: Arc<Meter>,
 }
 
@@ -48,14 +49,14 @@ impl Wire {
             let ports = config.get_ports();
             let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
             match Self::dial_host(host, port).await {
-                Ok(socket) => {
+                Ok((socket, own_port)) => {
                     let meter = Meter { received: 0.into(), allowed, exceeded: false.into() };
                     let name = match host {
                         Host::Tcp(name) => name.clone(),
                         #[cfg(unix)]
                         Host::Unix(_) => "localhost".to_owned(),
                     };
-                    return Ok((Self { socket, meter: Arc::new(meter) }, name));
+                    return Ok((Self { socket, port: own_port, meter: Arc::new(meter) }, name));
                 }
                 Err(error) => failure = error,
             }
@@ -63,18 +64,25 @@ impl Wire {
         Err(failure)
     }
 
-    async fn dial_host(host: &Host, port: u16) -> io::Result<Box<dyn Duplex>> {
+    async fn dial_host(host: &Host, port: u16) -> io::Result<(Box<dyn Duplex>, Option<u16>)> {
         match host {
             Host::Tcp(name) => {
                 let socket = TcpStream::connect((name.as_str(), port)).await?;
                 socket.set_nodelay(true)?;
-                Ok(Box::new(socket))
+                let own_port = socket.local_addr()?.port();
+                Ok((Box::new(socket), Some(own_port)))
             }
             #[cfg(unix)]
             Host::Unix(folder) => {
-                Ok(Box::new(tokio::net::UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?))
+                let socket = tokio::net::UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?;
+                Ok((Box::new(socket), None))
             }
         }
+    }
+
+    /// The port of this end, if the socket has ports.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The meter, which outlives the socket.

@@ -26,6 +26,7 @@ mod hostile;
 mod hostile_http;
 mod house;
 mod identity;
+mod kept;
 mod limits;
 mod loopback_azure;
 mod migrations;
