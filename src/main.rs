@@ -19,6 +19,11 @@ use rowgate::identity::IssuedToken;
 use rowgate::retail::{self, Scale, Seeded};
 use rowgate::telemetry::{self, Telemetry};
 
+/// A call asks for some five hundred blocks of memory. musl's allocator, which the static binary would have, is slower and
+/// held on to half as much again at worst; mimalloc is as fast and takes twice as much at rest.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// An MCP endpoint for PostgreSQL in which every caller sees only its own rows.
 #[derive(Parser)]
 #[command(version)]

@@ -36,7 +36,7 @@ def under_load(server, clients, seconds, body):
 def measure(report, binary, database, rounds=3, seconds=3):
     """Rowgate and pgbench in turns, at each number of clients; then memory at its worst."""
     report.section("Calls")
-    sql = database.guarded()
+    lines = database.prepared()
     memory = {"at rest": [], "after load": []}
     for clients in CLIENTS:
         ours, limit = [], []
@@ -49,7 +49,7 @@ def measure(report, binary, database, rounds=3, seconds=3):
             if clients == 16:
                 memory["after load"].append(server.memory()["now"])
             server.stop()
-            limit.append(load.pgbench(database, sql, clients, seconds))
+            limit.append(load.pgbench_prepared(database, lines, clients, seconds))
         report.raw[f"calls, {clients} clients"] = {"rowgate": ours, "pgbench": limit}
         ratio = middle(ours, "calls_per_second") / middle(limit, "calls_per_second")
         aim = {"aim": "≥ 0.7 × pgbench", "met": ratio >= 0.7} if clients == 16 else {}

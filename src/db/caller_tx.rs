@@ -110,13 +110,15 @@ pub(super) async fn framed<T>(
     // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
     // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
     if let Err(error) = &closed
-        && error.code() != Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+        && !is_about_a_name(error)
     {
         connection.spoil();
     }
-    if before.is_err() || prepared.is_err() {
+    if before.is_err() || prepared.is_err() || matches!(&admitted, Err(error) if is_about_a_name(error)) {
         connection.spoil();
     }
+    // If another caller's statements could not be let go of, the answer may tell of them.
+    before.map_err(DbError::of_ours)?;
     // After the first error the server refuses the rest, so the first one is the cause.
     opened.map_err(DbError::of_ours)?;
     admitted.map_err(DbError::of_ours)?;
@@ -129,6 +131,11 @@ pub(super) async fn framed<T>(
     }
 }
 
+/// Whether the session has no prepared statement of the name that was used.
+pub(super) fn is_about_a_name(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+}
+
 /// Prepares the question that admits a caller, if it should be and is not.
 async fn prepare_admission(connection: &Connection) -> Result<(), tokio_postgres::Error> {
     if connection.kept().wants_admission() {
@@ -138,6 +145,7 @@ async fn prepare_admission(connection: &Connection) -> Result<(), tokio_postgres
 }
 
 /// Has the caller admitted, and from the second time on by a prepared question, if the session is ours alone.
+#[expect(clippy::disallowed_methods, reason = "prepared only in a session that is ours alone")]
 async fn admit(connection: &Connection, claim: &Claim) -> Result<(), tokio_postgres::Error> {
     let bound = claim.expose();
     let kept = connection.kept();

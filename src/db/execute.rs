@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::DbError;
-use super::caller_tx::{Opening, framed};
+use super::caller_tx::{Opening, framed, is_about_a_name};
 use super::connection::Connection;
 use super::facts::ServerFacts;
 use super::kept::Use;
@@ -26,8 +26,8 @@ const BEFORE: &str = "select * from (\n";
 /// Ends the transaction, with what no rollback undoes.
 const CLOSE: &str = "rollback; select pg_catalog.pg_advisory_unlock_all()";
 
-/// PostgreSQL's words for a prepared statement whose columns have changed, and for one that is not there.
-const NOT_AS_PREPARED: [&str; 2] = ["0A000", "26000"];
+/// PostgreSQL's code for what a prepared statement can not do any more since its columns have changed.
+const NOT_AS_PREPARED: &str = "0A000";
 
 /// What came of a caller's statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,8 +94,11 @@ impl Execution<'_> {
             let outcome = framed(self.connection, self.opening, self.claim, usage.before.as_deref(), work, CLOSE).await;
             match outcome {
                 // A table has other columns by now, say. The next time round the statement is a new one.
-                Err(DbError::Statement(mistake)) if NOT_AS_PREPARED.contains(&mistake.sqlstate.as_str()) => {
-                    kept.forget(&usage.name);
+                Err(DbError::Statement(mistake)) if mistake.sqlstate == NOT_AS_PREPARED => kept.forget(&usage.name),
+                // It is not there: the session is not what it was taken for.
+                Err(DbError::Unavailable(error)) if is_about_a_name(&error) => {
+                    self.connection.spoil();
+                    return Err(DbError::Unavailable(error));
                 }
                 outcome => return outcome.map(|(answer, _)| answer),
             }
