@@ -55,6 +55,24 @@ impl Opening {
     }
 }
 
+/// Where a transaction ends.
+#[derive(Clone, Copy)]
+pub(super) enum Closing<'a> {
+    /// In a message of its own: this.
+    After(&'a str),
+    /// In the message of the work, or if something failed, which costs a round trip more, in this one.
+    Within(&'a str),
+}
+
+impl Closing<'_> {
+    async fn run(self, connection: &Connection) -> Result<(), tokio_postgres::Error> {
+        match self {
+            Self::After(sql) => connection.batch_execute(sql).await,
+            Self::Within(_) => Ok(()),
+        }
+    }
+}
+
 /// A query of Rowgate's own, with its typed parameters.
 pub(super) struct Query<'a> {
     sql: Cow<'static, str>,
@@ -78,7 +96,7 @@ pub(super) async fn run_queries(
     // All are polled at once and in this order, as `framed` needs it.
     let work =
         join_all(sent).map(|answers| Ok(answers.into_iter().map(|rows| rows.map_err(DbError::of_ours)).collect()));
-    framed(connection, opening, claim, None, work, CLOSE).await
+    framed(connection, opening, claim, None, work, Closing::After(CLOSE)).await
 }
 
 /// Runs `work` for a caller, between the messages that open the transaction and those that end it. Its first poll must
@@ -90,7 +108,7 @@ pub(super) async fn framed<T>(
     claim: &Claim,
     before: Option<&str>,
     work: impl Future<Output = Result<T, DbError>>,
-    closing: &str,
+    closing: Closing<'_>,
 ) -> Result<T, DbError> {
     let (say, heard) = oneshot::channel::<()>();
     let before = async {
@@ -104,9 +122,15 @@ pub(super) async fn framed<T>(
         connection.batch_execute(&opening.sql).inspect(|_| drop(say)),
         admit(connection, claim),
         work,
-        connection.batch_execute(closing),
+        closing.run(connection),
     );
     let ((before, prepared), opened, admitted, done, closed) = opening.silence.listen(heard, all.map(Ok)).await?;
+    let failed = opened.is_err() || admitted.is_err() || done.is_err();
+    let closed = match closing {
+        // What comes after an error in a message is not run, ROLLBACK least of all.
+        Closing::Within(again) if failed && !connection.exceeded() => connection.batch_execute(again).await,
+        _ => closed,
+    };
     // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
     // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
     if let Err(error) = &closed

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::DbError;
-use super::caller_tx::{Opening, framed, is_about_a_name};
+use super::caller_tx::{Closing, Opening, framed, is_about_a_name};
 use super::connection::Connection;
 use super::facts::ServerFacts;
 use super::kept::Use;
@@ -91,7 +91,15 @@ impl Execution<'_> {
             let mut usage = kept.plan(self.claim.principals(), statement, &sql);
             let Some(types) = usage.types.take() else { return self.run_new(usage, statement, sql).await };
             let work = self.collect(&usage.name, Types::Known(types));
-            let outcome = framed(self.connection, self.opening, self.claim, usage.before.as_deref(), work, CLOSE).await;
+            let outcome = framed(
+                self.connection,
+                self.opening,
+                self.claim,
+                usage.before.as_deref(),
+                work,
+                Closing::Within(CLOSE),
+            )
+            .await;
             match outcome {
                 // A table has other columns by now, say. The next time round the statement is a new one.
                 Err(DbError::Statement(mistake)) if mistake.sqlstate == NOT_AS_PREPARED => kept.forget(&usage.name),
@@ -131,7 +139,7 @@ impl Execution<'_> {
             }
             answer.map(|(answer, _)| answer)
         };
-        framed(connection, self.opening, self.claim, before.as_deref(), work, &closing).await
+        framed(connection, self.opening, self.claim, before.as_deref(), work, Closing::After(&closing)).await
     }
 
     /// Asks for the types of a statement's columns. PostgreSQL 15 does not show those of a prepared one, so it describes
@@ -148,7 +156,8 @@ impl Execution<'_> {
     async fn collect(&self, name: &str, types: Types) -> Result<(Answer, Oids), DbError> {
         let sql = match types {
             Types::First => execute_with_types(name),
-            Types::Known(_) | Types::Described(_) => format!("execute {name}"),
+            Types::Known(_) => format!("execute {name}; {CLOSE}"),
+            Types::Described(_) => format!("execute {name}"),
         };
         let stream = self.connection.simple_query_raw(&sql).await.map_err(DbError::of_ours)?;
         pin_mut!(stream);
@@ -159,10 +168,11 @@ impl Execution<'_> {
         };
         let mut answer = Answer { columns: Vec::new(), rows: Vec::new(), truncated: None };
         let mut encodings: Vec<Encoding> = Vec::new();
-        let mut taken = 0;
+        let (mut taken, mut executed) = (0, false);
 
         while let Some(message) = stream.next().await {
             match message {
+                Ok(_) if executed => {}
                 Ok(SimpleQueryMessage::RowDescription(columns)) => {
                     if types.len() != columns.len() {
                         return Err(DbError::Shape("as many types as columns"));
@@ -187,7 +197,10 @@ impl Execution<'_> {
                         None => answer.truncated = Some(Truncation::Bytes),
                     }
                 }
+                // What comes now is the end of the transaction.
+                Ok(SimpleQueryMessage::CommandComplete(_)) => executed = true,
                 Ok(_) => {}
+                Err(error) if executed => return Err(DbError::of_ours(error)),
                 Err(_) if self.connection.exceeded() => {
                     answer.truncated = Some(Truncation::Bytes);
                     break;
