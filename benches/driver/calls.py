@@ -39,7 +39,7 @@ def measure(report, binary, database, rounds=3, seconds=3):
     lines = database.prepared()
     memory = {"at rest": [], "after load": []}
     for clients in CLIENTS:
-        ours, limit = [], []
+        ours, limit, unprepared = [], [], []
         for _ in range(rounds):
             server = Server(binary, database, pool=clients)
             memory["at rest"].append(server.memory()["now"])
@@ -50,12 +50,17 @@ def measure(report, binary, database, rounds=3, seconds=3):
                 memory["after load"].append(server.memory()["now"])
             server.stop()
             limit.append(load.pgbench_prepared(database, lines, clients, seconds))
-        report.raw[f"calls, {clients} clients"] = {"rowgate": ours, "pgbench": limit}
+            if clients == 16:
+                unprepared.append(load.pgbench(database, database.guarded(), clients, seconds))
+        report.raw[f"calls, {clients} clients"] = {"rowgate": ours, "pgbench": limit, "nothing prepared": unprepared}
         ratio = middle(ours, "calls_per_second") / middle(limit, "calls_per_second")
         aim = {"aim": "≥ 0.7 × pgbench", "met": ratio >= 0.7} if clients == 16 else {}
         beside = f"pgbench, {clients} connections"
         report.add(f"calls a second, {clients} clients", middle(ours, "calls_per_second"), "/s", beside,
                    middle(limit, "calls_per_second"), **aim)
+        if unprepared:
+            report.add("  the same, beside a text that is new each time", middle(ours, "calls_per_second"), "/s",
+                       f"pgbench, {clients} connections", middle(unprepared, "calls_per_second"))
         for name in ("p50_ms", "p99_ms"):
             report.add(f"  {name[:3]}", middle(ours, name), "ms", beside, middle(limit, name))
         report.add("  server CPU a call", middle(ours, "cpu_ms_per_call"), "ms",
