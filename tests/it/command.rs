@@ -76,7 +76,7 @@ async fn migrate_seed_and_serve_work_from_the_environment_alone() {
         .unwrap();
     assert!(output.status.success(), "{}", told(&output));
     assert!(
-        told(&output).contains("6 migrations, 6 of them new") && told(&output).contains("1 claim keys accepted"),
+        told(&output).contains("7 migrations, 7 of them new") && told(&output).contains("1 claim keys accepted"),
         "{}",
         told(&output)
     );

@@ -151,7 +151,17 @@ async fn finds_no_room(superuser: &Admin) {
 }
 
 async fn set(superuser: &Admin, setting: &str) {
-    superuser.execute(&format!("alter system set {setting}"), &[]).await.unwrap();
+    let setting = format!("alter system set {setting}");
+    // After a full disk it may take the server a moment until it has removed its own files.
+    for _ in 0..100 {
+        match superuser.execute(&setting, &[]).await {
+            Err(error) if error.code() == Some(&SqlState::DISK_FULL) => sleep(Duration::from_millis(50)).await,
+            done => {
+                done.unwrap();
+                break;
+            }
+        }
+    }
     superuser.query("select pg_reload_conf()", &[]).await.unwrap();
 }
 
