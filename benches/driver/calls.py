@@ -36,10 +36,10 @@ def under_load(server, clients, seconds, body):
 def measure(report, binary, database, rounds=3, seconds=3):
     """Rowgate and pgbench in turns, at each number of clients; then memory at its worst."""
     report.section("Calls")
-    lines = database.prepared()
+    sql = database.guarded()
     memory = {"at rest": [], "after load": []}
     for clients in CLIENTS:
-        ours, limit, unprepared = [], [], []
+        ours, limit = [], []
         for _ in range(rounds):
             server = Server(binary, database, pool=clients)
             memory["at rest"].append(server.memory()["now"])
@@ -49,18 +49,13 @@ def measure(report, binary, database, rounds=3, seconds=3):
             if clients == 16:
                 memory["after load"].append(server.memory()["now"])
             server.stop()
-            limit.append(load.pgbench_prepared(database, lines, clients, seconds))
-            if clients == 16:
-                unprepared.append(load.pgbench(database, database.guarded(), clients, seconds))
-        report.raw[f"calls, {clients} clients"] = {"rowgate": ours, "pgbench": limit, "nothing prepared": unprepared}
+            limit.append(load.pgbench(database, sql, clients, seconds))
+        report.raw[f"calls, {clients} clients"] = {"rowgate": ours, "pgbench": limit}
         ratio = middle(ours, "calls_per_second") / middle(limit, "calls_per_second")
         aim = {"aim": "≥ 0.7 × pgbench", "met": ratio >= 0.7} if clients == 16 else {}
         beside = f"pgbench, {clients} connections"
         report.add(f"calls a second, {clients} clients", middle(ours, "calls_per_second"), "/s", beside,
                    middle(limit, "calls_per_second"), **aim)
-        if unprepared:
-            report.add("  the same, beside a text that is new each time", middle(ours, "calls_per_second"), "/s",
-                       f"pgbench, {clients} connections", middle(unprepared, "calls_per_second"))
         for name in ("p50_ms", "p99_ms"):
             report.add(f"  {name[:3]}", middle(ours, name), "ms", beside, middle(limit, name))
         report.add("  server CPU a call", middle(ours, "cpu_ms_per_call"), "ms",

@@ -23,7 +23,7 @@ QUERY = (
     "order by total desc, sale_id limit 20"
 )
 
-# What Rowgate sends around a statement that is new to it (src/db/caller_tx.rs); {claim} and {sql} are filled in.
+# What Rowgate sends around a caller's statement (src/db/caller_tx.rs); {claim} and {sql} are filled in.
 GUARDED = """\
 begin read only; set local statement_timeout = 30000; set local search_path = "retail";
 set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres';
@@ -40,31 +40,6 @@ rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_stateme
 
 ADMIT = ("select rowgate.admit('{claim}'), set_config('rowgate.claim', '{claim}', true), "
          "set_config('role', 'rowgate_reader', true);")
-
-
-# The same around a statement that is prepared, each on a line of its own.
-PREPARED = """\
-begin read only;
-set local statement_timeout = 30000;
-set local search_path = "retail";
-set local timezone = 'UTC';
-set local datestyle = 'ISO, YMD';
-set local intervalstyle = 'postgres';
-set local extra_float_digits = 1;
-set local bytea_output = 'hex';
-set local standard_conforming_strings = on;
-select rowgate.admit('{claim}'), set_config('rowgate.claim', '{claim}', true), set_config('role', 'rowgate_reader', true);
-select * from ({sql}) r limit 101;
-rollback;
-select pg_catalog.pg_advisory_unlock_all();
-"""
-
-# pgbench prepares before it begins, so its role has to find the names without becoming the reader.
-BESIDE = """\
-create role rowgate_beside login password '{password}' in role rowgate_app;
-alter role rowgate_beside set search_path = retail;
-grant usage on schema retail to rowgate_beside;
-"""
 
 
 class Database:
@@ -94,7 +69,6 @@ class Database:
         children = processes.family(self.process.pid)
         self.postgres = next(pid for pid in children if _name(pid) == "postgres")
         self.make_sales("sales", 100_000)
-        self.psql("-c", BESIDE.format(password=self.app_password))
 
     def make_sales(self, name, rows):
         """A table of so many sales."""
@@ -110,11 +84,6 @@ class Database:
     def app_url(self):
         """As the login role of the request path."""
         return f"postgres://rowgate_app:{self.app_password}@127.0.0.1:{self.port}/zava"
-
-    @property
-    def beside_url(self):
-        """As the role that pgbench prepares statements as."""
-        return f"postgres://rowgate_beside:{self.app_password}@127.0.0.1:{self.port}/zava"
 
     @property
     def superuser_url(self):
@@ -139,10 +108,6 @@ class Database:
     def guarded(self, sql=QUERY, caller=SEATTLE):
         """The text of a caller's transaction, for programs that send SQL as it is."""
         return GUARDED.format(claim=self.claim(caller), sql=sql)
-
-    def prepared(self, sql=QUERY, caller=SEATTLE):
-        """The same transaction around a statement that is prepared, one statement a line."""
-        return PREPARED.format(claim=self.claim(caller), sql=sql)
 
     def cpu(self):
         """CPU seconds of PostgreSQL, all of its processes."""

@@ -64,25 +64,15 @@ def _lua(body):
 
 def pgbench(database, sql, clients, seconds, url=None):
     """Runs a text of SQL, sent as one message, over as many connections as there are clients."""
-    # `\\;` keeps the statements in one message.
-    one_message = re.sub(r";\s*", r"\; ", sql.strip().rstrip(";")).replace("\n", " ")
-    return _pgbench(database, f"{one_message};\n", "simple", clients, seconds, url or database.app_url)
-
-
-def pgbench_prepared(database, lines, clients, seconds):
-    """Runs statements, one a line, each prepared once and all sent before the first is answered."""
-    script = f"\\startpipeline\n{lines}\\endpipeline\n"
-    return _pgbench(database, script, "prepared", clients, seconds, database.beside_url)
-
-
-def _pgbench(database, text, mode, clients, seconds, url):
     with tempfile.TemporaryDirectory(prefix="rowgate-bench-") as folder:
         script = Path(folder) / "script.sql"
-        script.write_text(text)
+        # `\\;` keeps the statements in one message.
+        one_message = re.sub(r";\s*", r"\; ", sql.strip().rstrip(";")).replace("\n", " ")
+        script.write_text(f"{one_message};\n")
         before = database.cpu()
         processes.run([
-            "pgbench", "-n", "-M", mode, "-c", clients, "-j", 1, "-T", seconds + clients // 16, "-f", script,
-            "-l", "--log-prefix", f"{folder}/log", url,
+            "pgbench", "-n", "-M", "simple", "-c", clients, "-j", 1, "-T", seconds + clients // 16, "-f", script,
+            "-l", "--log-prefix", f"{folder}/log", url or database.app_url,
         ])
         used = database.cpu() - before
         lines = [line.split() for log in Path(folder).glob("log.*") for line in log.read_text().splitlines()]

@@ -3,34 +3,80 @@
 //! the futures are polled together, in the order in which the server answers.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{join, join_all, join5};
+use futures_util::future::{join_all, join4};
+use futures_util::{FutureExt, StreamExt, pin_mut};
+use serde_json::Value;
+use tokio::join;
 use tokio::sync::oneshot;
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::DbError;
 use super::connection::Connection;
+use super::facts::ServerFacts;
 use super::silence::Silence;
+use super::statement::Statement;
+use super::value::{Encoding, encoding, json_bytes};
+use crate::domain::{ByteLimit, RowLimit};
 use crate::identity::Claim;
+
+/// The prepared statement that holds the caller's, from PREPARE to the end of the transaction.
+const PREPARE: &str = "prepare rowgate_statement as select * from (\n";
+const EXECUTE: &str = "execute rowgate_statement";
+
+/// The same, and before its rows the OIDs of their columns' types, which the simple protocol's answer has not.
+const EXECUTE_WITH_TYPES: &str = "select pg_catalog.array_to_string(result_types::oid[], ' ') \
+     from pg_catalog.pg_prepared_statement() where name = 'rowgate_statement'; execute rowgate_statement";
 
 /// Ends the transaction. There is nothing to commit; rolling back also undoes what a statement did behind READ ONLY's
 /// back: settings of the session, large objects on PostgreSQL 15.
 const CLOSE: &str = "rollback";
 
-/// Proves the caller to the database and turns the login role into the reader, from left to right; and tells from where
-/// the server is talked to.
+/// Ends a transaction in which a caller's statement ran, with what no rollback undoes.
+const CLOSE_STATEMENT: &str = "rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_statement";
+
+/// Proves the caller to the database and turns the login role into the reader, from left to right.
 const ADMIT: &str = "select rowgate.admit($1), set_config('rowgate.claim', $1, true), \
-                     set_config('role', 'rowgate_reader', true), inet_client_port()";
+                     set_config('role', 'rowgate_reader', true)";
 
 /// How a transaction opens: its bounds, and all settings that the text of values depends on; and what becomes of it if
 /// the server says nothing to that.
 pub(super) struct Opening {
     sql: String,
     silence: Silence,
+}
+
+/// What came of a caller's statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// One for each column of the result, names as the statement gives them, not always different.
+    pub columns: Vec<Column>,
+    /// Each row has one value for each column.
+    pub rows: Vec<Vec<Value>>,
+    /// Why there are fewer rows than the statement has, if so.
+    pub truncated: Option<Truncation>,
+}
+
+/// A column of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// As the statement names it.
+    pub name: String,
+    /// PostgreSQL's short name of the type: `int4`, `text[]`.
+    pub type_name: String,
+}
+
+/// Why an answer is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncation {
+    /// The statement has more rows than were asked for.
+    Rows,
+    /// The rows have more bytes than an answer may have.
+    Bytes,
 }
 
 impl Opening {
@@ -52,24 +98,6 @@ impl Opening {
     /// What is known of connections that say nothing.
     pub(super) fn silence(&self) -> &Silence {
         &self.silence
-    }
-}
-
-/// Where a transaction ends.
-#[derive(Clone, Copy)]
-pub(super) enum Closing<'a> {
-    /// In a message of its own: this.
-    After(&'a str),
-    /// In the message of the work, or if something failed, which costs a round trip more, in this one.
-    Within(&'a str),
-}
-
-impl Closing<'_> {
-    async fn run(self, connection: &Connection) -> Result<(), tokio_postgres::Error> {
-        match self {
-            Self::After(sql) => connection.batch_execute(sql).await,
-            Self::Within(_) => Ok(()),
-        }
     }
 }
 
@@ -96,53 +124,35 @@ pub(super) async fn run_queries(
     // All are polled at once and in this order, as `framed` needs it.
     let work =
         join_all(sent).map(|answers| Ok(answers.into_iter().map(|rows| rows.map_err(DbError::of_ours)).collect()));
-    framed(connection, opening, claim, None, work, Closing::After(CLOSE)).await
+    framed(connection, opening, claim, work, CLOSE).await
 }
 
 /// Runs `work` for a caller, between the messages that open the transaction and those that end it. Its first poll must
-/// send all that it has to send: what it sent later would come after the end. `before`: what runs outside of the
-/// transaction first.
-pub(super) async fn framed<T>(
+/// send all that it has to send: what it sent later would come after the end.
+async fn framed<T>(
     connection: &Connection,
     opening: &Opening,
     claim: &Claim,
-    before: Option<&str>,
     work: impl Future<Output = Result<T, DbError>>,
-    closing: Closing<'_>,
+    closing: &str,
 ) -> Result<T, DbError> {
+    let bound = claim.expose();
+    let claim = [(&bound as &(dyn ToSql + Sync), Type::TEXT)];
     let (say, heard) = oneshot::channel::<()>();
-    let before = async {
-        match before {
-            Some(sql) => connection.batch_execute(sql).await,
-            None => Ok(()),
-        }
-    };
-    let all = join5(
-        join(before, prepare_admission(connection)),
+    let all = join4(
         connection.batch_execute(&opening.sql).inspect(|_| drop(say)),
-        admit(connection, claim),
+        connection.execute_typed(ADMIT, &claim),
         work,
-        closing.run(connection),
+        connection.batch_execute(closing),
     );
-    let ((before, prepared), opened, admitted, done, closed) = opening.silence.listen(heard, all.map(Ok)).await?;
-    let failed = opened.is_err() || admitted.is_err() || done.is_err();
-    let closed = match closing {
-        // What comes after an error in a message is not run, ROLLBACK least of all.
-        Closing::Within(again) if failed && !connection.exceeded() => connection.batch_execute(again).await,
-        _ => closed,
-    };
+    let (opened, admitted, done, closed) = opening.silence.listen(heard, all.map(Ok)).await?;
     // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
     // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
     if let Err(error) = &closed
-        && !is_about_a_name(error)
+        && error.code() != Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
     {
         connection.spoil();
     }
-    if before.is_err() || prepared.is_err() || matches!(&admitted, Err(error) if is_about_a_name(error)) {
-        connection.spoil();
-    }
-    // If another caller's statements could not be let go of, the answer may tell of them.
-    before.map_err(DbError::of_ours)?;
     // After the first error the server refuses the rest, so the first one is the cause.
     opened.map_err(DbError::of_ours)?;
     admitted.map_err(DbError::of_ours)?;
@@ -155,30 +165,141 @@ pub(super) async fn framed<T>(
     }
 }
 
-/// Whether the session has no prepared statement of the name that was used.
-pub(super) fn is_about_a_name(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
-}
+/// Runs a caller's statement.
+pub(super) async fn run_statement(
+    connection: &Connection,
+    opening: &Opening,
+    claim: &Claim,
+    facts: &ServerFacts,
+    statement: &Statement,
+    rows: RowLimit,
+    bytes: ByteLimit,
+) -> Result<Answer, DbError> {
+    // The row beyond the limit tells whether there are more.
+    let prepare = format!("{PREPARE}{}\n) r limit {}", statement.as_str(), rows.rows() + 1);
+    let prefix = PREPARE.chars().count();
 
-/// Prepares the question that admits a caller, if it should be and is not.
-async fn prepare_admission(connection: &Connection) -> Result<(), tokio_postgres::Error> {
-    if connection.kept().wants_admission() {
-        connection.kept().keep_admission(connection.prepare_typed(ADMIT, &[Type::TEXT]).await?);
-    }
-    Ok(())
-}
-
-/// Has the caller admitted, and from the second time on by a prepared question, if the session is ours alone.
-#[expect(clippy::disallowed_methods, reason = "prepared only in a session that is ours alone")]
-async fn admit(connection: &Connection, claim: &Claim) -> Result<(), tokio_postgres::Error> {
-    let bound = claim.expose();
-    let kept = connection.kept();
-    let rows = match kept.admission() {
-        Some(prepared) => connection.query(&prepared, &[&bound]).await?,
-        None => connection.query_typed(ADMIT, &[(&bound, Type::TEXT)]).await?,
+    let work = async {
+        let execute = |described| collect(connection, described, facts, rows, bytes);
+        if connection.version() >= 16 {
+            let (prepared, answer) = join!(connection.execute_typed(&prepare, &[]), execute(None));
+            prepared.map_err(|error| DbError::of_callers(error, Some(prefix)))?;
+            return answer;
+        }
+        let (types_sender, types) = oneshot::channel();
+        let (prepared, described, answer) = join!(
+            connection.execute_typed(&prepare, &[]),
+            async { describe(connection, statement).await.map(|types| drop(types_sender.send(types))) },
+            execute(Some(types)),
+        );
+        prepared.map_err(|error| DbError::of_callers(error, Some(prefix)))?;
+        described?;
+        answer
     };
-    if let Some(row) = rows.first() {
-        kept.seen_from(row.try_get(3)?);
+    framed(connection, opening, claim, work, CLOSE_STATEMENT).await
+}
+
+/// The types of a statement's columns, as OIDs. PostgreSQL 15 does not show those of a prepared one, so it describes the
+/// statement once more.
+async fn describe(connection: &Connection, statement: &Statement) -> Result<Vec<u32>, DbError> {
+    let described = format!("select * from (\n{}\n) r limit 0", statement.as_str());
+    let described = connection.prepare(&described).await.map_err(DbError::of_ours)?;
+    Ok(described.columns().iter().map(|column| column.type_().oid()).collect())
+}
+
+/// A row's values and their bytes as JSON, if these are not more than `room`.
+fn encode_row(
+    row: &SimpleQueryRow,
+    encodings: &[Encoding],
+    room: usize,
+) -> Result<Option<(Vec<Value>, usize)>, DbError> {
+    let mut values = Vec::with_capacity(encodings.len());
+    let mut text_bytes = 0;
+    for (n, encoding) in encodings.iter().enumerate() {
+        let text = row.try_get(n).map_err(DbError::Internal)?;
+        // An array takes many times its text in memory, so it is measured before it is taken apart.
+        text_bytes += text.map_or(0, str::len);
+        if text_bytes > room {
+            return Ok(None);
+        }
+        values.push(text.map_or(Value::Null, |text| encoding.encode(text)));
     }
-    Ok(())
+    let size = 3 + values.iter().map(|value| json_bytes(value) + 1).sum::<usize>();
+    Ok((size <= room).then_some((values, size)))
+}
+
+/// Executes the prepared statement and collects what comes, up to the limits. `described`: the types of the columns, if
+/// they are asked for elsewhere; else they come first.
+async fn collect(
+    connection: &Connection,
+    described: Option<oneshot::Receiver<Vec<u32>>>,
+    facts: &ServerFacts,
+    limit: RowLimit,
+    bytes: ByteLimit,
+) -> Result<Answer, DbError> {
+    let sql = if described.is_some() { EXECUTE } else { EXECUTE_WITH_TYPES };
+    let stream = connection.simple_query_raw(sql).await.map_err(DbError::of_ours)?;
+    pin_mut!(stream);
+    let types = match described {
+        Some(types) => types.await.map_err(|_| DbError::Shape("the statement has no types"))?,
+        None => types_of(stream.as_mut()).await?,
+    };
+    let mut answer = Answer { columns: Vec::new(), rows: Vec::new(), truncated: None };
+    let mut encodings: Vec<Encoding> = Vec::new();
+    let mut taken = 0;
+
+    while let Some(message) = stream.next().await {
+        match message {
+            Ok(SimpleQueryMessage::RowDescription(columns)) => {
+                if types.len() != columns.len() {
+                    return Err(DbError::Shape("as many types as columns"));
+                }
+                for (column, oid) in columns.iter().zip(&types) {
+                    let (type_name, encoding) = encoding(*oid, facts);
+                    answer.columns.push(Column { name: column.name().to_owned(), type_name });
+                    encodings.push(encoding);
+                }
+            }
+            // The rest of a result that is over a limit goes by unread; the meter ends it if it is much.
+            Ok(SimpleQueryMessage::Row(_)) if answer.truncated.is_some() => {}
+            Ok(SimpleQueryMessage::Row(_)) if answer.rows.len() == limit.rows() => {
+                answer.truncated = Some(Truncation::Rows);
+            }
+            Ok(SimpleQueryMessage::Row(row)) => {
+                match encode_row(&row, &encodings, bytes.bytes().saturating_sub(taken))? {
+                    Some((values, size)) => {
+                        taken += size;
+                        answer.rows.push(values);
+                    }
+                    None => answer.truncated = Some(Truncation::Bytes),
+                }
+            }
+            Ok(_) => {}
+            Err(_) if connection.exceeded() => {
+                answer.truncated = Some(Truncation::Bytes);
+                break;
+            }
+            Err(error) => return Err(DbError::of_callers(error, None)),
+        }
+    }
+    Ok(answer)
+}
+
+/// The first result of [`EXECUTE_WITH_TYPES`]. None at all if the statement was not prepared, which is told elsewhere.
+async fn types_of(mut stream: Pin<&mut SimpleQueryStream>) -> Result<Vec<u32>, DbError> {
+    let mut types = None;
+    while let Some(message) = stream.next().await {
+        match message.map_err(|error| DbError::of_callers(error, None))? {
+            SimpleQueryMessage::Row(row) => {
+                let text = row.try_get(0).map_err(DbError::Internal)?.unwrap_or_default();
+                types = Some(text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>());
+            }
+            SimpleQueryMessage::CommandComplete(_) => break,
+            _ => {}
+        }
+    }
+    match types {
+        Some(Ok(types)) => Ok(types),
+        _ => Err(DbError::Shape("the statement has no types")),
+    }
 }

@@ -19,7 +19,6 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use super::DbError;
-use super::kept::Kept;
 use super::observed::waited;
 use super::tls::{Tls, TlsError};
 use super::wire::{Meter, Wire};
@@ -62,7 +61,6 @@ pub(super) struct Connection {
     meter: Arc<Meter>,
     cancel: CancelToken,
     version: u32,
-    kept: Kept,
     until: Instant,
     spoilt: AtomicBool,
 }
@@ -139,7 +137,7 @@ impl ConnectionManager {
             }
         };
         let ((wire, host), password) = tokio::try_join!(self.dial(), password)?;
-        let (meter, kept) = (wire.meter(), Kept::new(wire.port()));
+        let meter = wire.meter();
         let mut config = self.config.clone();
         let mut lifetime = self.lifetime;
         if let Some(password) = password {
@@ -163,7 +161,7 @@ impl ConnectionManager {
         let cancel = client.cancel_token();
         let until = Instant::now() + lifetime;
         let client = ClientWrapper::new(client, task);
-        Ok(Connection { client, meter, cancel, version, kept, until, spoilt: AtomicBool::new(false) })
+        Ok(Connection { client, meter, cancel, version, until, spoilt: AtomicBool::new(false) })
     }
 
     /// Whether a new connection is made and answered. It is closed again.
@@ -250,11 +248,6 @@ impl Connection {
     /// The server's major version.
     pub(super) fn version(&self) -> u32 {
         self.version
-    }
-
-    /// What it keeps from one call to the next.
-    pub(super) fn kept(&self) -> &Kept {
-        &self.kept
     }
 
     /// Says that a transaction on it did not end in a known way, so that it is not used for another one.

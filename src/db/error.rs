@@ -141,9 +141,8 @@ impl DbError {
             "RG003" => Ok(Self::Expired(error)),
             "RG004" => Ok(Self::UnknownKey(error)),
             "RG005" => Ok(Self::TokenRevoked),
-            // Shut down, starting up, too many connections, out of memory or disk, I/O: classes 08, 53, 57P and 58. And
-            // a prepared statement that is not there, which no SQL of a caller's can bring about.
-            code if ["08", "26000", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => {
+            // Shut down, starting up, too many connections, out of memory or disk, I/O: classes 08, 53, 57P and 58.
+            code if ["08", "53", "57P", "58"].iter().any(|class| code.starts_with(class)) => {
                 Ok(Self::Unavailable(error))
             }
             _ => Err(error),

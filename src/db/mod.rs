@@ -7,12 +7,10 @@ mod catalog;
 mod connection;
 mod error;
 mod examine;
-mod execute;
 mod facts;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod kept;
 mod observed;
 mod posture;
 mod recall;
@@ -38,11 +36,11 @@ use deadpool::Runtime;
 use deadpool::managed::{Pool, PoolConfig, Timeouts};
 use futures_util::FutureExt;
 
+pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
 pub use connection::{Password, PasswordSource};
 pub use error::{DbError, SqlMistake};
 pub use examine::{Examined, TablePolicies};
-pub use execute::{Answer, Column, Truncation};
 pub use posture::Problem;
 pub use recall::{Recall, VectorIndex};
 pub use search::{Found, Search, Target};
@@ -55,9 +53,8 @@ use crate::identity::{Caller, Claim, KeySource, SigningKeys};
 use crate::telemetry::start::{self, Phase};
 use crate::telemetry::{Kind, Span, measure};
 use admission::Admission;
-use caller_tx::{Opening, run_queries};
+use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
-use execute::Execution;
 use facts::ServerFacts;
 use observed::{Observed, Operation};
 use search::{SearchSql, models_query};
@@ -196,8 +193,8 @@ impl Db {
         statement: &Statement,
         rows: RowLimit,
     ) -> Result<Answer, DbError> {
-        let (connection, opening, bytes) = (lease.connection()?, &self.opening, self.result_bytes);
-        let answer = Execution { connection, opening, claim, facts, rows, bytes }.run(statement).await?;
+        let connection = lease.connection()?;
+        let answer = run_statement(connection, &self.opening, claim, facts, statement, rows, self.result_bytes).await?;
         if answer.columns.iter().any(|column| column.type_name == UNKNOWN_TYPE) {
             // A type that was made after the facts were read: the next call reads them again.
             write(&self.facts, None);

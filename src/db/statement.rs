@@ -24,9 +24,6 @@ const HARMLESS: &[&str] = &[
 /// Functions that are no volatile ones, and use up an id of a transaction all the same.
 const NOT_HARMLESS: &[&str] = &["pg_current_xact_id", "txid_current"];
 
-/// What PostgreSQL's dates and times take for a moment, when a text is read (its documentation, 8.5.1.4).
-const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
-
 /// One statement that reads, without its closing semicolon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement(String);
@@ -184,22 +181,6 @@ impl Statement {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Whether the text means the same whenever it is read: PostgreSQL takes `'today'` for the day on which it reads that.
-    /// In doubt it does not: an escape could spell such a word.
-    pub(super) fn means_the_same_later(&self) -> bool {
-        let text = self.0.to_ascii_lowercase();
-        let is_letter = |char: Option<char>| char.is_some_and(|char| char.is_alphabetic() || char == '_');
-        let is_call = |after: &str| after.trim_start().starts_with('(');
-        let is_a_moment = |(at, word): (usize, &str)| {
-            let (before, rest) = text.split_at(at);
-            let after = rest.strip_prefix(word).unwrap_or_default();
-            !is_letter(before.chars().next_back()) && !is_letter(after.chars().next()) && !is_call(after)
-        };
-        !text.contains('\\')
-            && !text.contains("u&")
-            && !MOMENTS.iter().any(|word| text.match_indices(word).any(is_a_moment))
     }
 }
 

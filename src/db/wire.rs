@@ -18,7 +18,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A connection's bytes, counted since the last request went out.
 pub(super) struct Wire {
     socket: Box<dyn Duplex>,
-    port: Option<u16>,
     meter: Arc<Meter>,
 }
 
@@ -49,14 +48,14 @@ impl Wire {
             let ports = config.get_ports();
             let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
             match Self::dial_host(host, port).await {
-                Ok((socket, own_port)) => {
+                Ok(socket) => {
                     let meter = Meter { received: 0.into(), allowed, exceeded: false.into() };
                     let name = match host {
                         Host::Tcp(name) => name.clone(),
                         #[cfg(unix)]
                         Host::Unix(_) => "localhost".to_owned(),
                     };
-                    return Ok((Self { socket, port: own_port, meter: Arc::new(meter) }, name));
+                    return Ok((Self { socket, meter: Arc::new(meter) }, name));
                 }
                 Err(error) => failure = error,
             }
@@ -64,25 +63,18 @@ impl Wire {
         Err(failure)
     }
 
-    async fn dial_host(host: &Host, port: u16) -> io::Result<(Box<dyn Duplex>, Option<u16>)> {
+    async fn dial_host(host: &Host, port: u16) -> io::Result<Box<dyn Duplex>> {
         match host {
             Host::Tcp(name) => {
                 let socket = TcpStream::connect((name.as_str(), port)).await?;
                 socket.set_nodelay(true)?;
-                let own_port = socket.local_addr()?.port();
-                Ok((Box::new(socket), Some(own_port)))
+                Ok(Box::new(socket))
             }
             #[cfg(unix)]
             Host::Unix(folder) => {
-                let socket = tokio::net::UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?;
-                Ok((Box::new(socket), None))
+                Ok(Box::new(tokio::net::UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?))
             }
         }
-    }
-
-    /// The port of this end, if the socket has ports.
-    pub(super) fn port(&self) -> Option<u16> {
-        self.port
     }
 
     /// The meter, which outlives the socket.

@@ -35,7 +35,7 @@ select current_user::text, session_user::text,
        (select md5(string_agg(concat(name, '=', setting, source), ',' order by name)) from pg_settings
          where name not in ('statement_timeout', 'in_hot_standby')),
        (select count(*) from pg_locks where pid = pg_backend_pid() and locktype not in ('relation', 'virtualxid')),
-       (select string_agg(name, ',') from pg_prepared_statements where name !~ '^rowgate_statement' and name !~ '^s[0-9]+$'),
+       (select string_agg(name, ',') from pg_prepared_statements where name <> 'rowgate_statement' and name !~ '^s[0-9]+$'),
        (select count(*) from pg_cursors), pg_my_temp_schema()::int8, (select count(*) from pg_listening_channels()),
        current_setting('search_path'), current_setting('transaction_read_only'), pg_current_xact_id_if_assigned() is null,
        (select count(*) from retail.orders), (select count(*) from retail.orders where store_id <> 1)";

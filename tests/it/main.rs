@@ -26,7 +26,6 @@ mod hostile;
 mod hostile_http;
 mod house;
 mod identity;
-mod kept;
 mod limits;
 mod loopback_azure;
 mod migrations;
