@@ -1,36 +1,36 @@
 //! The caller's transaction: whatever SQL arrives, it runs read only, as a role that can only read, for one proved
-//! caller, in bounded time and bytes, and in one round trip. Everything that a call sends goes out in one flush:
-//! the futures are polled together, in the order in which the server answers.
+//! caller, in bounded time and bytes, and in one round trip: everything that a call sends goes out in one pipeline, and
+//! nothing in it runs after an error but the end of the transaction.
 
 use std::borrow::Cow;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, join4};
-use futures_util::{FutureExt, StreamExt, pin_mut};
+use fallible_iterator::FallibleIterator;
+use futures_util::FutureExt;
+use postgres_protocol::message::backend::{DataRowBody, RowDescriptionBody};
 use serde_json::Value;
-use tokio::join;
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
+use tokio_postgres::types::Type;
 
 use super::DbError;
 use super::connection::Connection;
+use super::error::Fault;
 use super::facts::ServerFacts;
+use super::pipeline::{self, Bound, Conversation, Format, Pipeline, Reply, Row};
 use super::silence::Silence;
 use super::statement::Statement;
 use super::value::{Encoding, encoding, json_bytes};
 use crate::domain::{ByteLimit, RowLimit};
 use crate::identity::Claim;
 
-/// The prepared statement that holds the caller's, from PREPARE to the end of the transaction.
-const PREPARE: &str = "prepare rowgate_statement as select * from (\n";
-const EXECUTE: &str = "execute rowgate_statement";
+/// What stands before the caller's statement. As part of a query it can be nothing but a query, and a comment that it
+/// begins ends with it.
+const PREFIX: &str = "prepare rowgate_statement as select * from (\n";
 
-/// The same, and before its rows the OIDs of their columns' types, which the simple protocol's answer has not.
-const EXECUTE_WITH_TYPES: &str = "select pg_catalog.array_to_string(result_types::oid[], ' ') \
-     from pg_catalog.pg_prepared_statement() where name = 'rowgate_statement'; execute rowgate_statement";
+/// Runs it. The detour by a name hides its text: while it runs, this is what the server shows to its other sessions.
+const EXECUTE: &str = "execute rowgate_statement";
 
 /// Ends the transaction. There is nothing to commit; rolling back also undoes what a statement did behind READ ONLY's
 /// back: settings of the session, large objects on PostgreSQL 15.
@@ -46,7 +46,9 @@ const ADMIT: &str = "select rowgate.admit($1), set_config('rowgate.claim', $1, t
 /// How a transaction opens: its bounds, and all settings that the text of values depends on; and what becomes of it if
 /// the server says nothing to that.
 pub(super) struct Opening {
-    sql: String,
+    pipeline: Pipeline,
+    /// How many statements these are.
+    statements: usize,
     silence: Silence,
 }
 
@@ -82,17 +84,29 @@ pub enum Truncation {
 impl Opening {
     /// `statement`: how long a statement may run; `silence`: what is known of connections that say nothing;
     /// `search_path`: where unqualified names are looked up.
-    pub(super) fn new(statement: Duration, silence: Silence, search_path: &[String]) -> Self {
+    pub(super) fn new(statement: Duration, silence: Silence, search_path: &[String]) -> Result<Self, DbError> {
         let path: Vec<_> = search_path.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
-        let sql = format!(
-            "begin read only; set local statement_timeout = {}; set local search_path = {}; \
-             set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
-             set local extra_float_digits = 1; set local bytea_output = 'hex'; \
-             set local standard_conforming_strings = on",
-            statement.as_millis(),
-            if path.is_empty() { "pg_catalog".to_owned() } else { path.join(", ") },
-        );
-        Self { sql, silence }
+        let settings = [
+            format!("set local statement_timeout = {}", statement.as_millis()),
+            format!(
+                "set local search_path = {}",
+                if path.is_empty() { "pg_catalog".to_owned() } else { path.join(", ") }
+            ),
+            "set local timezone = 'UTC'".to_owned(),
+            "set local datestyle = 'ISO, YMD'".to_owned(),
+            "set local intervalstyle = 'postgres'".to_owned(),
+            "set local extra_float_digits = 1".to_owned(),
+            "set local bytea_output = 'hex'".to_owned(),
+            "set local standard_conforming_strings = on".to_owned(),
+        ];
+        let mut pipeline = Pipeline::default();
+        pipeline.command("begin read only", &[]).map_err(DbError::Internal)?;
+        // A sign of life, however long the rest takes.
+        pipeline.flush();
+        for setting in &settings {
+            pipeline.command(setting, &[]).map_err(DbError::Internal)?;
+        }
+        Ok(Self { pipeline, statements: 1 + settings.len(), silence })
     }
 
     /// What is known of connections that say nothing.
@@ -104,65 +118,142 @@ impl Opening {
 /// A query of Rowgate's own, with its typed parameters.
 pub(super) struct Query<'a> {
     sql: Cow<'static, str>,
-    parameters: Vec<(&'a (dyn ToSql + Sync), Type)>,
+    parameters: Vec<Bound<'a>>,
 }
 
 impl<'a> Query<'a> {
-    pub(super) fn new(sql: impl Into<Cow<'static, str>>, parameters: Vec<(&'a (dyn ToSql + Sync), Type)>) -> Self {
+    pub(super) fn new(sql: impl Into<Cow<'static, str>>, parameters: Vec<Bound<'a>>) -> Self {
         Self { sql: sql.into(), parameters }
     }
 }
 
-/// Runs queries of Rowgate's own as a caller. Each has its own outcome; after the first error the others fail too.
+/// What a transaction runs for its caller.
+trait Work {
+    /// Says what is asked.
+    fn ask(&self, pipeline: &mut Pipeline) -> Result<(), Fault>;
+
+    /// Takes part of the answer.
+    fn take(&mut self, reply: Reply) -> Result<(), DbError>;
+
+    /// Sorts an error of what was asked.
+    fn sort(&self, error: Fault) -> DbError;
+}
+
+/// Runs `work` for a caller, between what opens the transaction and what ends it.
+async fn run(
+    connection: &Connection,
+    opening: &Opening,
+    claim: &Claim,
+    work: &mut impl Work,
+    closing: &str,
+) -> Result<(), DbError> {
+    let bound = claim.expose();
+    let mut pipeline = opening.pipeline.clone();
+    let asked =
+        pipeline.command(ADMIT, &[(&bound, Type::TEXT)]).and_then(|()| work.ask(&mut pipeline)).and_then(|()| {
+            pipeline.sync();
+            pipeline.simple_query(closing)
+        });
+    asked.map_err(|error| work.sort(error))?;
+
+    let (say, heard) = oneshot::channel::<()>();
+    let answer = async {
+        let mut conversation = connection.converse(pipeline);
+        let done = admitted(&mut conversation, opening.statements + 1, say).await;
+        let done = match done {
+            Ok(()) => answered(&mut conversation, work).await,
+            Err(error) => Err(error),
+        };
+        (done, conversation.end().await)
+    };
+    let (done, closed) = opening.silence.listen(heard, answer.map(Ok)).await?;
+    // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
+    // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
+    let closed = closed.or_else(|error| match error.code() {
+        Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => Ok(()),
+        _ => Err(error),
+    });
+    if closed.is_err() {
+        connection.spoil();
+    }
+    // What went wrong first is the cause of the rest.
+    done?;
+    closed.map_err(DbError::of_ours)
+}
+
+/// Waits until the transaction is open and its caller admitted. `say` goes at the first answer.
+async fn admitted(conversation: &mut Conversation, statements: usize, say: oneshot::Sender<()>) -> Result<(), DbError> {
+    let mut say = Some(say);
+    let mut left = statements;
+    while left > 0 {
+        let reply = conversation.reply().await.map_err(DbError::of_ours)?;
+        say = None;
+        left -= usize::from(matches!(reply, Reply::Complete));
+    }
+    drop(say);
+    Ok(())
+}
+
+async fn answered(conversation: &mut Conversation, work: &mut impl Work) -> Result<(), DbError> {
+    loop {
+        match conversation.reply().await {
+            Ok(Reply::Ready) => return Ok(()),
+            Ok(reply) => work.take(reply)?,
+            Err(error) => return Err(work.sort(error)),
+        }
+    }
+}
+
+/// Queries of Rowgate's own and their rows.
+struct Queries<'a> {
+    queries: &'a [Query<'a>],
+    types: Arc<[Type]>,
+    answers: Vec<Vec<Row>>,
+    rows: Vec<Row>,
+}
+
+/// Runs queries of Rowgate's own as a caller: rows for each.
 pub(super) async fn run_queries(
     connection: &Connection,
     opening: &Opening,
     claim: &Claim,
     queries: &[Query<'_>],
-) -> Result<Vec<Result<Vec<Row>, DbError>>, DbError> {
-    let sent = queries.iter().map(|query| connection.query_typed(&query.sql, &query.parameters));
-    // All are polled at once and in this order, as `framed` needs it.
-    let work =
-        join_all(sent).map(|answers| Ok(answers.into_iter().map(|rows| rows.map_err(DbError::of_ours)).collect()));
-    framed(connection, opening, claim, work, CLOSE).await
+) -> Result<Vec<Vec<Row>>, DbError> {
+    let mut work = Queries { queries, types: Arc::default(), answers: Vec::with_capacity(queries.len()), rows: vec![] };
+    run(connection, opening, claim, &mut work, CLOSE).await?;
+    Ok(work.answers)
 }
 
-/// Runs `work` for a caller, between the messages that open the transaction and those that end it. Its first poll must
-/// send all that it has to send: what it sent later would come after the end.
-async fn framed<T>(
-    connection: &Connection,
-    opening: &Opening,
-    claim: &Claim,
-    work: impl Future<Output = Result<T, DbError>>,
-    closing: &str,
-) -> Result<T, DbError> {
-    let bound = claim.expose();
-    let claim = [(&bound as &(dyn ToSql + Sync), Type::TEXT)];
-    let (say, heard) = oneshot::channel::<()>();
-    let all = join4(
-        connection.batch_execute(&opening.sql).inspect(|_| drop(say)),
-        connection.execute_typed(ADMIT, &claim),
-        work,
-        connection.batch_execute(closing),
-    );
-    let (opened, admitted, done, closed) = opening.silence.listen(heard, all.map(Ok)).await?;
-    // A statement that was never prepared can not be let go of, which is well; anything else, and the transaction may
-    // still be there: ROLLBACK itself fails where it has to write and can not, as with temporary files.
-    if let Err(error) = &closed
-        && error.code() != Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
-    {
-        connection.spoil();
+impl Work for Queries<'_> {
+    fn ask(&self, pipeline: &mut Pipeline) -> Result<(), Fault> {
+        self.queries.iter().try_for_each(|query| pipeline.query(&query.sql, &query.parameters, Format::Binary))
     }
-    // After the first error the server refuses the rest, so the first one is the cause.
-    opened.map_err(DbError::of_ours)?;
-    admitted.map_err(DbError::of_ours)?;
-    let done = done?;
-    match closed {
-        // Cut by the meter after the answer was complete enough: the lease sees to the connection.
-        Err(_) if connection.exceeded() => Ok(done),
-        Err(error) => Err(DbError::of_ours(error)),
-        Ok(()) => Ok(done),
+
+    fn take(&mut self, reply: Reply) -> Result<(), DbError> {
+        match reply {
+            Reply::Described(columns) => self.types = pipeline::types_of(&columns).map_err(DbError::of_ours)?,
+            Reply::Row(values) => self.rows.push(Row::new(Arc::clone(&self.types), values)),
+            Reply::Complete => self.answers.push(std::mem::take(&mut self.rows)),
+            Reply::Ready => {}
+        }
+        Ok(())
     }
+
+    fn sort(&self, error: Fault) -> DbError {
+        DbError::of_ours(error)
+    }
+}
+
+/// A caller's statement and what has come of it.
+struct Collector<'a> {
+    sql: String,
+    facts: &'a ServerFacts,
+    limit: RowLimit,
+    /// Bytes of JSON that are left.
+    room: usize,
+    prepared: bool,
+    encodings: Vec<Encoding>,
+    answer: Answer,
 }
 
 /// Runs a caller's statement.
@@ -175,131 +266,85 @@ pub(super) async fn run_statement(
     rows: RowLimit,
     bytes: ByteLimit,
 ) -> Result<Answer, DbError> {
-    // The row beyond the limit tells whether there are more.
-    let prepare = format!("{PREPARE}{}\n) r limit {}", statement.as_str(), rows.rows() + 1);
-    let prefix = PREPARE.chars().count();
-
-    let work = async {
-        let execute = |described| collect(connection, described, facts, rows, bytes);
-        if connection.version() >= 16 {
-            let (prepared, answer) = join!(connection.execute_typed(&prepare, &[]), execute(None));
-            prepared.map_err(|error| DbError::of_callers(error, Some(prefix)))?;
-            return answer;
-        }
-        let (types_sender, types) = oneshot::channel();
-        let (prepared, described, answer) = join!(
-            connection.execute_typed(&prepare, &[]),
-            async { describe(connection, statement).await.map(|types| drop(types_sender.send(types))) },
-            execute(Some(types)),
-        );
-        prepared.map_err(|error| DbError::of_callers(error, Some(prefix)))?;
-        described?;
-        answer
+    let mut work = Collector {
+        // The row beyond the limit tells whether there are more.
+        sql: format!("{PREFIX}{}\n) r limit {}", statement.as_str(), rows.rows() + 1),
+        facts,
+        limit: rows,
+        room: bytes.bytes(),
+        prepared: false,
+        encodings: Vec::new(),
+        answer: Answer { columns: Vec::new(), rows: Vec::new(), truncated: None },
     };
-    framed(connection, opening, claim, work, CLOSE_STATEMENT).await
-}
-
-/// The types of a statement's columns, as OIDs. PostgreSQL 15 does not show those of a prepared one, so it describes the
-/// statement once more.
-async fn describe(connection: &Connection, statement: &Statement) -> Result<Vec<u32>, DbError> {
-    let described = format!("select * from (\n{}\n) r limit 0", statement.as_str());
-    let described = connection.prepare(&described).await.map_err(DbError::of_ours)?;
-    Ok(described.columns().iter().map(|column| column.type_().oid()).collect())
-}
-
-/// A row's values and their bytes as JSON, if these are not more than `room`.
-fn encode_row(
-    row: &SimpleQueryRow,
-    encodings: &[Encoding],
-    room: usize,
-) -> Result<Option<(Vec<Value>, usize)>, DbError> {
-    let mut values = Vec::with_capacity(encodings.len());
-    let mut text_bytes = 0;
-    for (n, encoding) in encodings.iter().enumerate() {
-        let text = row.try_get(n).map_err(DbError::Internal)?;
-        // An array takes many times its text in memory, so it is measured before it is taken apart.
-        text_bytes += text.map_or(0, str::len);
-        if text_bytes > room {
-            return Ok(None);
-        }
-        values.push(text.map_or(Value::Null, |text| encoding.encode(text)));
+    let done = run(connection, opening, claim, &mut work, CLOSE_STATEMENT).await;
+    if connection.exceeded() {
+        // Cut by the meter, so what has come is what there is; the lease sees to the connection.
+        work.answer.truncated = Some(Truncation::Bytes);
+    } else {
+        done?;
     }
-    let size = 3 + values.iter().map(|value| json_bytes(value) + 1).sum::<usize>();
-    Ok((size <= room).then_some((values, size)))
+    Ok(work.answer)
 }
 
-/// Executes the prepared statement and collects what comes, up to the limits. `described`: the types of the columns, if
-/// they are asked for elsewhere; else they come first.
-async fn collect(
-    connection: &Connection,
-    described: Option<oneshot::Receiver<Vec<u32>>>,
-    facts: &ServerFacts,
-    limit: RowLimit,
-    bytes: ByteLimit,
-) -> Result<Answer, DbError> {
-    let sql = if described.is_some() { EXECUTE } else { EXECUTE_WITH_TYPES };
-    let stream = connection.simple_query_raw(sql).await.map_err(DbError::of_ours)?;
-    pin_mut!(stream);
-    let types = match described {
-        Some(types) => types.await.map_err(|_| DbError::Shape("the statement has no types"))?,
-        None => types_of(stream.as_mut()).await?,
-    };
-    let mut answer = Answer { columns: Vec::new(), rows: Vec::new(), truncated: None };
-    let mut encodings: Vec<Encoding> = Vec::new();
-    let mut taken = 0;
+impl Work for Collector<'_> {
+    fn ask(&self, pipeline: &mut Pipeline) -> Result<(), Fault> {
+        pipeline.command(&self.sql, &[])?;
+        pipeline.query(EXECUTE, &[], Format::Text)
+    }
 
-    while let Some(message) = stream.next().await {
-        match message {
-            Ok(SimpleQueryMessage::RowDescription(columns)) => {
-                if types.len() != columns.len() {
-                    return Err(DbError::Shape("as many types as columns"));
-                }
-                for (column, oid) in columns.iter().zip(&types) {
-                    let (type_name, encoding) = encoding(*oid, facts);
-                    answer.columns.push(Column { name: column.name().to_owned(), type_name });
-                    encodings.push(encoding);
-                }
-            }
+    fn take(&mut self, reply: Reply) -> Result<(), DbError> {
+        match reply {
+            Reply::Described(columns) => self.describe(&columns).map_err(DbError::of_ours),
             // The rest of a result that is over a limit goes by unread; the meter ends it if it is much.
-            Ok(SimpleQueryMessage::Row(_)) if answer.truncated.is_some() => {}
-            Ok(SimpleQueryMessage::Row(_)) if answer.rows.len() == limit.rows() => {
-                answer.truncated = Some(Truncation::Rows);
+            Reply::Row(_) if self.answer.truncated.is_some() => Ok(()),
+            Reply::Row(_) if self.answer.rows.len() == self.limit.rows() => {
+                self.answer.truncated = Some(Truncation::Rows);
+                Ok(())
             }
-            Ok(SimpleQueryMessage::Row(row)) => {
-                match encode_row(&row, &encodings, bytes.bytes().saturating_sub(taken))? {
-                    Some((values, size)) => {
-                        taken += size;
-                        answer.rows.push(values);
-                    }
-                    None => answer.truncated = Some(Truncation::Bytes),
-                }
+            Reply::Row(row) => self.push(&row).map_err(DbError::of_ours),
+            Reply::Complete => {
+                self.prepared = true;
+                Ok(())
             }
-            Ok(_) => {}
-            Err(_) if connection.exceeded() => {
-                answer.truncated = Some(Truncation::Bytes);
-                break;
-            }
-            Err(error) => return Err(DbError::of_callers(error, None)),
+            Reply::Ready => Ok(()),
         }
     }
-    Ok(answer)
+
+    fn sort(&self, error: Fault) -> DbError {
+        DbError::of_callers(error, (!self.prepared).then(|| PREFIX.chars().count()))
+    }
 }
 
-/// The first result of [`EXECUTE_WITH_TYPES`]. None at all if the statement was not prepared, which is told elsewhere.
-async fn types_of(mut stream: Pin<&mut SimpleQueryStream>) -> Result<Vec<u32>, DbError> {
-    let mut types = None;
-    while let Some(message) = stream.next().await {
-        match message.map_err(|error| DbError::of_callers(error, None))? {
-            SimpleQueryMessage::Row(row) => {
-                let text = row.try_get(0).map_err(DbError::Internal)?.unwrap_or_default();
-                types = Some(text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>());
-            }
-            SimpleQueryMessage::CommandComplete(_) => break,
-            _ => {}
+impl Collector<'_> {
+    fn describe(&mut self, columns: &RowDescriptionBody) -> Result<(), Fault> {
+        let mut columns = columns.fields();
+        while let Some(column) = columns.next()? {
+            let (type_name, encoding) = encoding(column.type_oid(), self.facts);
+            self.answer.columns.push(Column { name: column.name().to_owned(), type_name });
+            self.encodings.push(encoding);
         }
+        Ok(())
     }
-    match types {
-        Some(Ok(types)) => Ok(types),
-        _ => Err(DbError::Shape("the statement has no types")),
+
+    /// Takes a row, if there is room for it.
+    fn push(&mut self, row: &DataRowBody) -> Result<(), Fault> {
+        let mut values = Vec::with_capacity(self.encodings.len());
+        // An array takes many times its text in memory, so it is measured before it is taken apart.
+        if row.buffer().len().saturating_sub(4 * self.encodings.len()) <= self.room {
+            let mut ranges = row.ranges();
+            for encoding in &self.encodings {
+                let text = ranges.next()?.flatten().and_then(|range| row.buffer().get(range));
+                let text = text.map(std::str::from_utf8).transpose().map_err(Fault::value)?;
+                values.push(text.map_or(Value::Null, |text| encoding.encode(text)));
+            }
+            let size = 3 + values.iter().map(|value| json_bytes(value) + 1).sum::<usize>();
+            if size <= self.room {
+                self.room -= size;
+                self.answer.rows.push(values);
+                return Ok(());
+            }
+        }
+        self.answer.truncated = Some(Truncation::Bytes);
+        Ok(())
     }
 }

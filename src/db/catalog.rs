@@ -1,11 +1,11 @@
 //! The tables that a caller may ask of: columns, keys, comments. Read inside a caller's transaction, so that it is the
 //! reader role's view; kept until the catalog changes. Values of rows are never kept: they depend on the caller.
 
-use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
 use super::DbError;
 use super::caller_tx::Query;
+use super::pipeline::Row;
 use crate::domain::ValueHint;
 
 /// Tables with fewer rows have the values of their unique text columns listed.
@@ -279,12 +279,12 @@ impl Key {
 }
 
 fn field<'a, T: FromSql<'a>>(row: &'a Row, n: usize) -> Result<T, DbError> {
-    row.try_get(n).map_err(DbError::Internal)
+    row.get(n).map_err(DbError::unreadable)
 }
 
 /// The rows whose first column is this table.
 fn of_table(rows: &[Row], oid: u32) -> impl Iterator<Item = &Row> {
-    rows.iter().filter(move |row| row.try_get::<_, u32>(0).is_ok_and(|of| of == oid))
+    rows.iter().filter(move |row| row.get::<u32>(0).is_ok_and(|of| of == oid))
 }
 
 fn quoted(identifier: &str) -> String {

@@ -2,6 +2,7 @@
 //! in a known way. A lease that is dropped in between cancels its query on the server and closes the connection.
 
 use std::error::Error as StdError;
+use std::io;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,15 +12,18 @@ use std::time::{Duration, Instant, SystemTime};
 use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use super::DbError;
 use super::observed::waited;
+use super::pipeline::{Conversation, Pipeline};
+use super::stream::{Lending, Stream};
 use super::tls::{Tls, TlsError};
 use super::wire::{Meter, Wire};
 use crate::telemetry::start::{self, Phase};
@@ -58,9 +62,9 @@ pub(super) struct ConnectionManager {
 /// One connection, as the login role of the request path.
 pub(super) struct Connection {
     client: ClientWrapper,
+    stream: Stream,
     meter: Arc<Meter>,
     cancel: CancelToken,
-    version: u32,
     until: Instant,
     spoilt: AtomicBool,
 }
@@ -81,7 +85,7 @@ pub(super) struct Attempts {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("no socket to the database")]
-    Dial(#[source] std::io::Error),
+    Dial(#[source] io::Error),
     #[error("there is no password for the database")]
     Password(#[source] Box<dyn StdError + Send + Sync>),
     #[error(transparent)]
@@ -97,6 +101,7 @@ pub(super) enum ConnectError {
 /// A connection that is logged in.
 struct LoggedIn {
     client: Client,
+    stream: Stream,
     version: u32,
     task: JoinHandle<()>,
 }
@@ -147,21 +152,29 @@ impl ConnectionManager {
                 lifetime = lifetime.min(left.saturating_sub(BEFORE_THE_END));
             }
         }
-        let LoggedIn { client, version, task } = match self.tls.connector(&self.config)? {
-            None => log_in(config.ssl_mode(SslMode::Disable), wire, NoTls).await,
+        let LoggedIn { client, stream, version, task } = match self.tls.connector(&self.config)? {
+            None => {
+                let stream = Stream::new(wire);
+                let connecting = config.ssl_mode(SslMode::Disable).connect_raw(stream.clone(), NoTls);
+                let (client, connection) = connecting.await.map_err(ConnectError::Login)?;
+                LoggedIn::of(client, connection, stream)
+            }
             Some(mut tls) => {
                 let Ok(tls) = MakeTlsConnect::<Wire>::make_tls_connect(&mut tls, &host);
-                log_in(config.ssl_mode(SslMode::Require), wire, tls).await
+                let (tls, hand) = Lending::new(tls);
+                let connecting = config.ssl_mode(SslMode::Require).connect_raw(wire, tls);
+                let (client, connection) = connecting.await.map_err(ConnectError::Login)?;
+                let stream = hand.get().cloned().ok_or_else(|| ConnectError::Dial(io::Error::other("no TLS")))?;
+                LoggedIn::of(client, connection, stream)
             }
-        }
-        .map_err(ConnectError::Login)?;
+        };
         if version < 15 {
             return Err(ConnectError::Version(version));
         }
         let cancel = client.cancel_token();
         let until = Instant::now() + lifetime;
         let client = ClientWrapper::new(client, task);
-        Ok(Connection { client, meter, cancel, version, until, spoilt: AtomicBool::new(false) })
+        Ok(Connection { client, stream, meter, cancel, until, spoilt: AtomicBool::new(false) })
     }
 
     /// Whether a new connection is made and answered. It is closed again.
@@ -189,20 +202,21 @@ impl ConnectionManager {
     }
 }
 
-async fn log_in<T>(config: &Config, wire: Wire, tls: T) -> Result<LoggedIn, tokio_postgres::Error>
-where
-    T: TlsConnect<Wire>,
-    T::Stream: Send + 'static,
-{
-    let (client, connection) = config.connect_raw(wire, tls).await?;
-    let version = connection.parameter("server_version").map(major).unwrap_or_default();
-    let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            // The call that it fails tells the story; here it would be told twice.
-            tracing::debug!(error = &error as &dyn StdError, "connection ended");
-        }
-    });
-    Ok(LoggedIn { client, version, task })
+impl LoggedIn {
+    fn of<S, T>(client: Client, connection: tokio_postgres::Connection<S, T>, stream: Stream) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let version = connection.parameter("server_version").map(major).unwrap_or_default();
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                // The call that it fails tells the story; here it would be told twice.
+                tracing::debug!(error = &error as &dyn StdError, "connection ended");
+            }
+        });
+        Self { client, stream, version, task }
+    }
 }
 
 fn is_about_the_password(error: &tokio_postgres::Error) -> bool {
@@ -237,7 +251,7 @@ impl managed::Manager for ConnectionManager {
 
     /// Costs no round trip: every transaction sets all that it relies on.
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<ConnectError> {
-        if connection.client.is_closed() {
+        if connection.is_closed() {
             return Err(RecycleError::message("closed"));
         }
         if Instant::now() >= connection.until { Err(RecycleError::message("too old")) } else { Ok(()) }
@@ -245,9 +259,14 @@ impl managed::Manager for ConnectionManager {
 }
 
 impl Connection {
-    /// The server's major version.
-    pub(super) fn version(&self) -> u32 {
-        self.version
+    /// Asks what does not go by the driver, which must be waiting for nothing.
+    pub(super) fn converse(&self, asked: Pipeline) -> Conversation {
+        Conversation::begin(self.stream.lend(), asked)
+    }
+
+    /// Whether nothing can be asked any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed() || self.stream.is_broken()
     }
 
     /// Says that a transaction on it did not end in a known way, so that it is not used for another one.

@@ -2,9 +2,12 @@
 //! client reads is made in `mcp/error.rs`.
 
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
-use tokio_postgres::error::{DbError as ServerError, ErrorPosition, SqlState};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::ErrorResponseBody;
+use tokio_postgres::error::SqlState;
 
 use super::posture::Problem;
 use super::statement::StatementError;
@@ -24,7 +27,7 @@ pub enum DbError {
     Crowded,
     /// The connection broke during the call.
     #[error("the connection to the database was lost")]
-    Lost(#[source] tokio_postgres::Error),
+    Lost(#[source] Fault),
     /// The connection said nothing when it had to: whoever is at its other end has gone without a word.
     #[error("the connection to the database was silent for {0:?}")]
     Silent(Duration),
@@ -42,13 +45,13 @@ pub enum DbError {
     Keys(#[from] KeysUnavailable),
     /// The database does not know the key that signed the claim: it was replaced, or `rowgate migrate` was not run.
     #[error("the database does not know the key that signed the claim")]
-    UnknownKey(#[source] tokio_postgres::Error),
+    UnknownKey(#[source] Fault),
     /// The database did not accept the claim: keys differ.
     #[error("the database did not accept the claim")]
-    Claim(#[source] tokio_postgres::Error),
+    Claim(#[source] Fault),
     /// The claim had ended by the clock of the database, by which it was made: that clock has jumped.
     #[error("the database's clock has jumped")]
-    Expired(#[source] tokio_postgres::Error),
+    Expired(#[source] Fault),
     /// The statement was refused before it was sent.
     #[error("the statement was refused")]
     Refused(#[from] StatementError),
@@ -60,13 +63,43 @@ pub enum DbError {
     TimedOut,
     /// The server is not able to work on the statement now.
     #[error("the database is not able to work now")]
-    Unavailable(#[source] tokio_postgres::Error),
+    Unavailable(#[source] Fault),
     /// A statement of our own failed.
     #[error("a statement of Rowgate's own failed")]
-    Internal(#[source] tokio_postgres::Error),
+    Internal(#[source] Fault),
     /// The server gave an answer of another shape than asked for.
     #[error("the database answered in an unexpected shape: {0}")]
     Shape(&'static str),
+}
+
+/// What comes of a request to the server instead of an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// By the driver.
+    #[error(transparent)]
+    Driver(#[from] tokio_postgres::Error),
+    /// The server's own words.
+    #[error(transparent)]
+    Refused(#[from] Box<ErrorResponse>),
+    /// Nothing can be sent or heard.
+    #[error("the connection broke")]
+    Broken(#[from] io::Error),
+    /// A value of Rowgate's can not be sent, or one of the server's not be read.
+    #[error("a value is not of the type that was meant")]
+    Value(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+/// An error as the server tells it (manual, 54.8).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{severity}: {message}")]
+pub struct ErrorResponse {
+    severity: String,
+    code: SqlState,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+    /// In characters of the statement's text, from 1.
+    position: Option<usize>,
 }
 
 /// What PostgreSQL says of a caller's statement.
@@ -110,30 +143,35 @@ impl DbError {
     }
 
     /// Sorts an error of a statement that Rowgate wrote.
-    pub(super) fn of_ours(error: tokio_postgres::Error) -> Self {
-        Self::general(error).unwrap_or_else(Self::Internal)
+    pub(super) fn of_ours(error: impl Into<Fault>) -> Self {
+        Self::general(error.into()).unwrap_or_else(Self::Internal)
+    }
+
+    /// A value of an answer to a statement of Rowgate's own can not be read.
+    pub(super) fn unreadable(error: impl Into<Fault>) -> Self {
+        Self::Internal(error.into())
     }
 
     /// Sorts an error of a statement that the caller wrote. `prefix`: how many characters of ours stand before it in
     /// the text that a position refers to, if it refers to that text.
-    pub(super) fn of_callers(error: tokio_postgres::Error, prefix: Option<usize>) -> Self {
+    pub(super) fn of_callers(error: Fault, prefix: Option<usize>) -> Self {
         // Room for temporary files: the database is well, and another statement may need less.
         let too_large = error.code() == Some(&SqlState::CONFIGURATION_LIMIT_EXCEEDED);
         let error = match if too_large { Err(error) } else { Self::general(error) } {
             Ok(sorted) => return sorted,
             Err(error) => error,
         };
-        match error.as_db_error() {
-            None => Self::Internal(error),
-            Some(server) if *server.code() == SqlState::QUERY_CANCELED => Self::TimedOut,
-            Some(server) => Self::Statement(Box::new(SqlMistake::read(server, prefix))),
+        match error {
+            Fault::Refused(server) if server.code == SqlState::QUERY_CANCELED => Self::TimedOut,
+            Fault::Refused(server) => Self::Statement(Box::new(SqlMistake::of(*server, prefix))),
+            other => Self::Internal(other),
         }
     }
 
     /// What is sorted alike whoever wrote the statement.
-    fn general(error: tokio_postgres::Error) -> Result<Self, tokio_postgres::Error> {
+    fn general(error: Fault) -> Result<Self, Fault> {
         let Some(code) = error.code() else {
-            return Ok(Self::Lost(error));
+            return if matches!(error, Fault::Value(_)) { Err(error) } else { Ok(Self::Lost(error)) };
         };
         match code.code() {
             "RG001" => Ok(Self::UnknownCaller),
@@ -150,6 +188,50 @@ impl DbError {
     }
 }
 
+impl Fault {
+    pub(super) fn value(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Value(error.into())
+    }
+
+    /// The server's code for it, if it is the server that tells.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Driver(error) => error.code(),
+            Self::Refused(error) => Some(&error.code),
+            Self::Broken(_) | Self::Value(_) => None,
+        }
+    }
+}
+
+impl ErrorResponse {
+    pub(super) fn read(body: &ErrorResponseBody) -> io::Result<Box<Self>> {
+        let mut error = Self {
+            severity: String::new(),
+            code: SqlState::INTERNAL_ERROR,
+            message: String::new(),
+            detail: None,
+            hint: None,
+            position: None,
+        };
+        let mut fields = body.fields();
+        while let Some(field) = fields.next()? {
+            let value = String::from_utf8_lossy(field.value_bytes());
+            match field.type_() {
+                // The same twice, and the one that is never translated is not there through every pooler.
+                b'S' if error.severity.is_empty() => error.severity = value.into_owned(),
+                b'V' => error.severity = value.into_owned(),
+                b'C' => error.code = SqlState::from_code(&value),
+                b'M' => error.message = value.into_owned(),
+                b'D' => error.detail = Some(value.into_owned()),
+                b'H' => error.hint = Some(value.into_owned()),
+                b'P' => error.position = value.parse().ok(),
+                _ => {}
+            }
+        }
+        Ok(Box::new(error))
+    }
+}
+
 fn told(problems: &[Problem]) -> String {
     let problems: Vec<_> =
         problems.iter().map(|problem| format!("{}; mend it by: {}", problem.what, problem.mend)).collect();
@@ -157,17 +239,13 @@ fn told(problems: &[Problem]) -> String {
 }
 
 impl SqlMistake {
-    fn read(server: &ServerError, prefix: Option<usize>) -> Self {
-        let position = match (server.position(), prefix) {
-            (Some(ErrorPosition::Original(from_one)), Some(prefix)) => (*from_one as usize).checked_sub(prefix + 1),
-            _ => None,
-        };
+    fn of(server: ErrorResponse, prefix: Option<usize>) -> Self {
         Self {
-            sqlstate: server.code().code().to_owned(),
-            message: server.message().to_owned(),
-            detail: server.detail().map(str::to_owned),
-            hint: server.hint().map(str::to_owned),
-            position,
+            sqlstate: server.code.code().to_owned(),
+            message: server.message,
+            detail: server.detail,
+            hint: server.hint,
+            position: server.position.zip(prefix).and_then(|(from_one, prefix)| from_one.checked_sub(prefix + 1)),
         }
     }
 }

@@ -66,9 +66,13 @@ impl Db {
         let rows = lease.connection()?.query_typed(POLICIES, &[]).await;
         lease.give_back();
         let read = |row: &tokio_postgres::Row| {
-            Ok(TablePolicies { table: row.try_get(0)?, count: row.try_get(1)?, open: row.try_get(2)? })
+            Ok::<_, tokio_postgres::Error>(TablePolicies {
+                table: row.try_get(0)?,
+                count: row.try_get(1)?,
+                open: row.try_get(2)?,
+            })
         };
-        rows.map_err(DbError::of_ours)?.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
+        rows.map_err(DbError::of_ours)?.iter().map(read).collect::<Result<_, _>>().map_err(DbError::unreadable)
     }
 
     /// How many rows a caller sees of each table, `1000+` for more than a thousand.
@@ -106,7 +110,7 @@ async fn examine(connection: &Connection, tls: bool) -> Result<Examined, DbError
             tls,
         })
     };
-    read().map_err(DbError::Internal)
+    read().map_err(DbError::unreadable)
 }
 
 /// The rows that a caller sees of each table, `1000+` for more: SQL for the caller's own transaction.

@@ -60,21 +60,21 @@ impl ServerFacts {
             ),
         );
         let scans_on = match vector.map_err(DbError::of_ours)?.first() {
-            Some(row) => row.try_get(0).map_err(DbError::Internal)?,
+            Some(row) => row.try_get(0).map_err(DbError::unreadable)?,
             None => false,
         };
         let some = |oid: u32| (oid != 0).then_some(oid);
         let exposed = exposed?;
         let time = time.map_err(DbError::of_ours)?;
-        let time = time.first().ok_or(DbError::Shape("no time"))?.try_get(0).map_err(DbError::Internal)?;
+        let time = time.first().ok_or(DbError::Shape("no time"))?.try_get(0).map_err(DbError::unreadable)?;
         let (volatile, types, read) = (HashSet::new(), HashMap::new(), Instant::now());
         let mut facts = Self { exposed, volatile, types, scans_on, time, read };
         for row in functions.map_err(DbError::of_ours)? {
-            facts.volatile.insert(row.try_get(0).map_err(DbError::Internal)?);
+            facts.volatile.insert(row.try_get(0).map_err(DbError::unreadable)?);
         }
         for row in known_types.map_err(DbError::of_ours)? {
-            let get = |n: usize| row.try_get::<_, u32>(n).map_err(DbError::Internal);
-            let name = row.try_get(1).map_err(DbError::Internal)?;
+            let get = |n: usize| row.try_get::<_, u32>(n).map_err(DbError::unreadable);
+            let name = row.try_get(1).map_err(DbError::unreadable)?;
             facts.types.insert(get(0)?, OtherType { name, base: some(get(2)?), element: some(get(3)?) });
         }
         Ok(facts)

@@ -12,11 +12,13 @@ mod facts;
 #[doc(hidden)]
 pub mod fuzzing;
 mod observed;
+mod pipeline;
 mod posture;
 mod recall;
 mod search;
 mod silence;
 mod statement;
+mod stream;
 mod tls;
 mod value;
 mod wire;
@@ -39,7 +41,7 @@ use futures_util::FutureExt;
 pub use caller_tx::{Answer, Column, Truncation};
 pub use catalog::{Catalog, Key, KnownValues, Table, TableColumn};
 pub use connection::{Password, PasswordSource};
-pub use error::{DbError, SqlMistake};
+pub use error::{DbError, ErrorResponse, Fault, SqlMistake};
 pub use examine::{Examined, TablePolicies};
 pub use posture::Problem;
 pub use recall::{Recall, VectorIndex};
@@ -57,6 +59,7 @@ use caller_tx::{Opening, run_queries, run_statement};
 use connection::{Attempts, Connection, ConnectionManager, Lease};
 use facts::ServerFacts;
 use observed::{Observed, Operation};
+use pipeline::Row;
 use search::{SearchSql, models_query};
 use silence::Silence;
 use value::UNKNOWN_TYPE;
@@ -156,7 +159,7 @@ impl Db {
                 settings.pool_wait,
             ),
             keys,
-            opening: Opening::new(limits.statement, silence, search_path),
+            opening: Opening::new(limits.statement, silence, search_path)?,
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
             catalog: RwLock::new(None),
@@ -239,9 +242,9 @@ impl Db {
             queries.insert(0, Catalog::version_query());
 
             let mut answers = run_queries(connection, &self.opening, &sign(), &queries).await?.into_iter();
-            let version = answers.next().unwrap_or(Err(DbError::Shape("no version")))?;
+            let version = answers.next().ok_or(DbError::Shape("no version"))?;
             if Catalog::read_version(&version)? == catalog.version() || last {
-                let values = values.into_iter().zip(answers).map(|(values, rows)| values.read(&rows?));
+                let values = values.into_iter().zip(answers).map(|(values, rows)| values.read(&rows));
                 return Ok(Described { values: values.collect::<Result<_, _>>()?, catalog });
             }
         }
@@ -250,7 +253,6 @@ impl Db {
 
     async fn read_catalog(&self, connection: &Connection, claim: &Claim) -> Result<Arc<Catalog>, DbError> {
         let answers = run_queries(connection, &self.opening, claim, &Catalog::queries()).await?;
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         let answers = answers.try_into().map_err(|_| DbError::Shape("as many answers as queries"))?;
         let catalog = Arc::new(Catalog::read(answers)?);
         write(&self.catalog, Some(Arc::clone(&catalog)));
@@ -265,7 +267,6 @@ impl Db {
             let sql = SearchSql::of(search, &facts)?;
             let claim = facts.sign(&keys, caller);
             let answers = run_queries(connection, &self.opening, &claim, &sql.queries()).await?;
-            let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
             answers.last().into_iter().flatten().map(Found::read).collect()
         })
     }
@@ -276,10 +277,9 @@ impl Db {
             let connection = lease.connection()?;
             let claim = self.facts(connection).await?.sign(&keys, caller);
             let queries = [models_query(source)];
-            let mut answers = run_queries(connection, &self.opening, &claim, &queries).await?;
-            let rows = answers.pop().unwrap_or(Err(DbError::Shape("no models")))?;
-            let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
-            rows.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)
+            let answers = run_queries(connection, &self.opening, &claim, &queries).await?;
+            let read = |row: &Row| Ok::<_, Fault>((row.get(0)?, row.get(1)?));
+            answers.last().into_iter().flatten().map(read).collect::<Result<_, _>>().map_err(DbError::unreadable)
         })
     }
 

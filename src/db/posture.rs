@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::DbError;
 use super::connection::Connection;
+use super::error::Fault;
 
 /// What protection rests on, as it is: one row for each thing that is not as it has to be, what and how to mend it.
 /// $1, $2: the bodies of the two functions as they were migrated.
@@ -38,14 +39,14 @@ pub(super) async fn check(connection: &Connection) -> Result<Vec<String>, DbErro
         [(&admit, Type::TEXT), (&visible, Type::TEXT)];
     let (problems, exposed) =
         tokio::join!(connection.query_typed(PROBLEMS, &parameters), connection.query_typed(EXPOSED, &[]));
-    let read = |row: &Row| Ok(Problem { what: row.try_get(0)?, mend: row.try_get(1)? });
+    let read = |row: &Row| Ok::<_, Fault>(Problem { what: row.try_get(0)?, mend: row.try_get(1)? });
     let problems = problems.map_err(DbError::of_ours)?;
-    let problems: Vec<_> = problems.iter().map(read).collect::<Result<_, _>>().map_err(DbError::Internal)?;
+    let problems: Vec<_> = problems.iter().map(read).collect::<Result<_, _>>().map_err(DbError::unreadable)?;
     if !problems.is_empty() {
         return Err(DbError::Unsafe(problems));
     }
     let exposed = exposed.map_err(DbError::of_ours)?;
-    exposed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(DbError::Internal)
+    exposed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(DbError::unreadable)
 }
 
 /// The body of a function in a migration, as PostgreSQL keeps it.

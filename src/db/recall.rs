@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::pin::pin;
 
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::caller_tx::{Query, run_queries};
 use super::connection::{Attempts, Lease};
+use super::error::Fault;
 use super::observed::Operation;
+use super::pipeline::Row;
 use super::search::{CANDIDATES, SETTINGS_SCANNING_ON};
 use super::vectors::IndexNames;
 use super::{Db, DbError, leased, write};
@@ -83,7 +84,7 @@ impl Db {
         let rows = rows.map_err(DbError::of_ours)?;
         let Some(row) = rows.first() else { return Ok(VectorIndex::Missing) };
         let read = || Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-        Ok(match read().map_err(DbError::Internal)? {
+        Ok(match read().map_err(DbError::unreadable)? {
             (name, false, _) => VectorIndex::Invalid(name),
             (name, true, true) => VectorIndex::Valid(name),
             (name, true, false) => VectorIndex::Earlier(name),
@@ -110,9 +111,8 @@ impl Db {
                 of_model(&by_comparing),
             ];
             let answers = run_queries(connection, &self.opening, &facts.sign(&keys, caller), &queries).await?;
-            let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
             match answers.as_slice() {
-                [_, _, count, found, _, nearest] => Recall::of(count, found, nearest).map_err(DbError::Internal),
+                [_, _, count, found, _, nearest] => Recall::of(count, found, nearest).map_err(DbError::unreadable),
                 _ => Err(DbError::Shape("as many answers as queries")),
             }
         });
@@ -126,8 +126,8 @@ impl Db {
 impl Recall {
     /// Rows count as found if they are as near as the farthest of the nearest: which of several that are equally near
     /// comes first means nothing.
-    fn of(count: &[Row], found: &[Row], nearest: &[Row]) -> Result<Self, tokio_postgres::Error> {
-        let count: i64 = count.first().map_or(Ok(0), |row| row.try_get(0))?;
+    fn of(count: &[Row], found: &[Row], nearest: &[Row]) -> Result<Self, Fault> {
+        let count: i64 = count.first().map_or(Ok(0), |row| row.get(0))?;
         if count > COMPARED as i64 {
             return Ok(Self::TooMany(COMPARED));
         }
@@ -149,10 +149,10 @@ impl Recall {
 }
 
 /// The distances of the neighbours of each vector, by its key.
-fn distances(rows: &[Row]) -> Result<HashMap<String, Vec<f64>>, tokio_postgres::Error> {
+fn distances(rows: &[Row]) -> Result<HashMap<String, Vec<f64>>, Fault> {
     let mut distances: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
-        distances.entry(row.try_get(0)?).or_default().push(row.try_get(1)?);
+        distances.entry(row.get(0)?).or_default().push(row.get(1)?);
     }
     Ok(distances)
 }

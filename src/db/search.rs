@@ -2,14 +2,14 @@
 //! filters. None is lost to a filter: where few rows pass, their distances are all computed; where many do, the index
 //! is scanned on until enough have passed; and where it gives up before, every row that passes is compared after all.
 
-use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use serde_json::Value;
 
 use super::DbError;
 use super::caller_tx::Query;
 use super::facts::ServerFacts;
+use super::pipeline::{Bound, Row};
 use crate::domain::{FilterType, FilterValue, SearchModel, SearchSource, SearchText};
 
 /// Up to how many rows that pass the filters are compared one by one. With many more in the table, the index would have
@@ -256,7 +256,7 @@ impl Nearest<'_> {
 }
 
 impl Parameter {
-    fn bound(&self) -> (&(dyn ToSql + Sync), Type) {
+    fn bound(&self) -> Bound<'_> {
         match self {
             Self::Text(text) => (text, Type::TEXT),
             Self::Texts(texts) => (texts, Type::TEXT_ARRAY),
@@ -268,11 +268,11 @@ impl Parameter {
 
 impl Found {
     pub(super) fn read(row: &Row) -> Result<Self, DbError> {
-        let values: String = row.try_get(3).map_err(DbError::Internal)?;
-        let distance: Option<f64> = row.try_get(2).map_err(DbError::Internal)?;
+        let values: String = row.get(3).map_err(DbError::unreadable)?;
+        let distance: Option<f64> = row.get(2).map_err(DbError::unreadable)?;
         Ok(Self {
-            name: row.try_get(0).map_err(DbError::Internal)?,
-            code: row.try_get(1).map_err(DbError::Internal)?,
+            name: row.get(0).map_err(DbError::unreadable)?,
+            code: row.get(1).map_err(DbError::unreadable)?,
             similarity: distance.map(|distance| 1.0 - distance),
             values: serde_json::from_str(&values).map_err(|_| DbError::Shape("a row that is no JSON"))?,
         })

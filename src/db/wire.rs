@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_postgres::config::Host;
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 /// A socket of either kind.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -80,6 +81,13 @@ impl Wire {
     /// The meter, which outlives the socket.
     pub(super) fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.meter)
+    }
+}
+
+/// Where there is no TLS, nothing can be bound to it.
+impl TlsStream for Wire {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
     }
 }
 
