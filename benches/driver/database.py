@@ -25,14 +25,16 @@ QUERY = (
 
 # What Rowgate sends around a caller's statement (src/db/caller_tx.rs); {claim} and {sql} are filled in.
 GUARDED = """\
-begin read only; set local statement_timeout = 30000; set local search_path = "retail";
-set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres';
-set local extra_float_digits = 1; set local bytea_output = 'hex'; set local standard_conforming_strings = on;
-select rowgate.admit('{claim}'), set_config('rowgate.claim', '{claim}', true), set_config('role', 'rowgate_reader', true);
+begin read only;
+select pg_catalog.set_config('statement_timeout', '30000', true), pg_catalog.set_config('search_path', '"retail"', true),
+       pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true),
+       pg_catalog.set_config('intervalstyle', 'postgres', true), pg_catalog.set_config('extra_float_digits', '1', true),
+       pg_catalog.set_config('bytea_output', 'hex', true), pg_catalog.set_config('standard_conforming_strings', 'on', true),
+       rowgate.admit('{claim}'), pg_catalog.set_config('rowgate.claim', '{claim}', true),
+       pg_catalog.set_config('role', 'rowgate_reader', true);
 prepare rowgate_statement as select * from (
 {sql}
 ) r limit 101;
-select result_types::oid[] from pg_catalog.pg_prepared_statements where name = 'rowgate_statement';
 execute rowgate_statement;
 rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_statement;
 """

@@ -39,16 +39,26 @@ const CLOSE: &str = "rollback";
 /// Ends a transaction in which a caller's statement ran, with what no rollback undoes.
 const CLOSE_STATEMENT: &str = "rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_statement";
 
-/// Proves the caller to the database and turns the login role into the reader, from left to right.
-const ADMIT: &str = "select rowgate.admit($1), set_config('rowgate.claim', $1, true), \
-                     set_config('role', 'rowgate_reader', true)";
+/// What bounds a transaction and what the text of values depends on, with its time as $2 and its search path as $3; then
+/// proves the caller of the claim $1 to the database and turns the login role into the reader. From left to right, in one
+/// statement: each of its own would cost the server as much as all of them.
+const ADMIT: &str = "select pg_catalog.set_config('statement_timeout', $2, true), \
+                            pg_catalog.set_config('search_path', $3, true), \
+                            pg_catalog.set_config('timezone', 'UTC', true), \
+                            pg_catalog.set_config('datestyle', 'ISO, YMD', true), \
+                            pg_catalog.set_config('intervalstyle', 'postgres', true), \
+                            pg_catalog.set_config('extra_float_digits', '1', true), \
+                            pg_catalog.set_config('bytea_output', 'hex', true), \
+                            pg_catalog.set_config('standard_conforming_strings', 'on', true), \
+                            rowgate.admit($1), \
+                            pg_catalog.set_config('rowgate.claim', $1, true), \
+                            pg_catalog.set_config('role', 'rowgate_reader', true)";
 
-/// How a transaction opens: its bounds, and all settings that the text of values depends on; and what becomes of it if
-/// the server says nothing to that.
+/// How a transaction opens, and what becomes of it if the server says nothing to that.
 pub(super) struct Opening {
-    pipeline: Pipeline,
-    /// How many statements these are.
-    statements: usize,
+    /// In milliseconds.
+    statement_timeout: String,
+    search_path: String,
     silence: Silence,
 }
 
@@ -84,29 +94,26 @@ pub enum Truncation {
 impl Opening {
     /// `statement`: how long a statement may run; `silence`: what is known of connections that say nothing;
     /// `search_path`: where unqualified names are looked up.
-    pub(super) fn new(statement: Duration, silence: Silence, search_path: &[String]) -> Result<Self, DbError> {
+    pub(super) fn new(statement: Duration, silence: Silence, search_path: &[String]) -> Self {
         let path: Vec<_> = search_path.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\""))).collect();
-        let settings = [
-            format!("set local statement_timeout = {}", statement.as_millis()),
-            format!(
-                "set local search_path = {}",
-                if path.is_empty() { "pg_catalog".to_owned() } else { path.join(", ") }
-            ),
-            "set local timezone = 'UTC'".to_owned(),
-            "set local datestyle = 'ISO, YMD'".to_owned(),
-            "set local intervalstyle = 'postgres'".to_owned(),
-            "set local extra_float_digits = 1".to_owned(),
-            "set local bytea_output = 'hex'".to_owned(),
-            "set local standard_conforming_strings = on".to_owned(),
-        ];
+        Self {
+            statement_timeout: statement.as_millis().to_string(),
+            search_path: if path.is_empty() { "pg_catalog".to_owned() } else { path.join(", ") },
+            silence,
+        }
+    }
+
+    /// Begins the transaction of a caller.
+    fn pipeline(&self, claim: &Claim) -> Result<Pipeline, Fault> {
         let mut pipeline = Pipeline::default();
-        pipeline.command("begin read only", &[]).map_err(DbError::Internal)?;
+        pipeline.command("begin read only", &[])?;
         // A sign of life, however long the rest takes.
         pipeline.flush();
-        for setting in &settings {
-            pipeline.command(setting, &[]).map_err(DbError::Internal)?;
-        }
-        Ok(Self { pipeline, statements: 1 + settings.len(), silence })
+        let claim = claim.expose();
+        let bound: [Bound<'_>; 3] =
+            [(&claim, Type::TEXT), (&self.statement_timeout, Type::TEXT), (&self.search_path, Type::TEXT)];
+        pipeline.command(ADMIT, &bound)?;
+        Ok(pipeline)
     }
 
     /// What is known of connections that say nothing.
@@ -147,19 +154,17 @@ async fn run(
     work: &mut impl Work,
     closing: &str,
 ) -> Result<(), DbError> {
-    let bound = claim.expose();
-    let mut pipeline = opening.pipeline.clone();
-    let asked =
-        pipeline.command(ADMIT, &[(&bound, Type::TEXT)]).and_then(|()| work.ask(&mut pipeline)).and_then(|()| {
-            pipeline.sync();
-            pipeline.simple_query(closing)
-        });
+    let mut pipeline = opening.pipeline(claim).map_err(DbError::of_ours)?;
+    let asked = work.ask(&mut pipeline).and_then(|()| {
+        pipeline.sync();
+        pipeline.simple_query(closing)
+    });
     asked.map_err(|error| work.sort(error))?;
 
     let (say, heard) = oneshot::channel::<()>();
     let answer = async {
         let mut conversation = connection.converse(pipeline);
-        let done = admitted(&mut conversation, opening.statements + 1, say).await;
+        let done = admitted(&mut conversation, say).await;
         let done = match done {
             Ok(()) => answered(&mut conversation, work).await,
             Err(error) => Err(error),
@@ -182,15 +187,12 @@ async fn run(
 }
 
 /// Waits until the transaction is open and its caller admitted. `say` goes at the first answer.
-async fn admitted(conversation: &mut Conversation, statements: usize, say: oneshot::Sender<()>) -> Result<(), DbError> {
+async fn admitted(conversation: &mut Conversation, say: oneshot::Sender<()>) -> Result<(), DbError> {
     let mut say = Some(say);
-    let mut left = statements;
-    while left > 0 {
-        let reply = conversation.reply().await.map_err(DbError::of_ours)?;
-        say = None;
-        left -= usize::from(matches!(reply, Reply::Complete));
+    for _statement in ["begin", "admit"] {
+        while !matches!(conversation.reply().await.map_err(DbError::of_ours)?, Reply::Complete) {}
+        drop(say.take());
     }
-    drop(say);
     Ok(())
 }
 

@@ -159,7 +159,7 @@ impl Db {
                 settings.pool_wait,
             ),
             keys,
-            opening: Opening::new(limits.statement, silence, search_path)?,
+            opening: Opening::new(limits.statement, silence, search_path),
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
             catalog: RwLock::new(None),

@@ -38,7 +38,7 @@ pub(super) enum Format {
 pub(super) type Bound<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Messages on their way to the server.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Pipeline {
     messages: BytesMut,
     syncs: usize,
