@@ -1,7 +1,12 @@
 //! Recall and latency of filtered search on catalogues of 10,000 and 100,000 rows, in one run beside comparing every row.
 //! `cargo bench --bench search`, or `scripts/bench --search`; nearly all of its time goes into the index.
 #![allow(clippy::disallowed_methods, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
-#![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "`support` is the integration tests', and this needs little of it"
+)]
 
 #[path = "../tests/it/support/mod.rs"]
 mod support;

@@ -1,6 +1,11 @@
 //! How much memory a call asks for, all of it: request, database, answer. Counted, not timed, so it is the same on every
 //! machine but for the odd allocation of a runtime. A test binary of its own, since it counts for the whole process.
-#![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "`support` is the integration tests', and this needs little of it"
+)]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "it/support/mod.rs"]

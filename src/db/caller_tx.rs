@@ -40,8 +40,7 @@ const CLOSE: &str = "rollback";
 const CLOSE_STATEMENT: &str = "rollback; select pg_catalog.pg_advisory_unlock_all(); deallocate rowgate_statement";
 
 /// What bounds a transaction and what the text of values depends on, with its time as $2 and its search path as $3; then
-/// proves the caller of the claim $1 to the database and turns the login role into the reader. From left to right, in one
-/// statement: each of its own would cost the server as much as all of them.
+/// proves the caller of the claim $1 to the database and turns the login role into the reader, from left to right.
 const ADMIT: &str = "select pg_catalog.set_config('statement_timeout', $2, true), \
                             pg_catalog.set_config('search_path', $3, true), \
                             pg_catalog.set_config('timezone', 'UTC', true), \
@@ -164,11 +163,7 @@ async fn run(
     let (say, heard) = oneshot::channel::<()>();
     let answer = async {
         let mut conversation = connection.converse(pipeline);
-        let done = admitted(&mut conversation, say).await;
-        let done = match done {
-            Ok(()) => answered(&mut conversation, work).await,
-            Err(error) => Err(error),
-        };
+        let done = answered(&mut conversation, work, say).await;
         (done, conversation.end().await)
     };
     let (done, closed) = opening.silence.listen(heard, answer.map(Ok)).await?;
@@ -186,17 +181,16 @@ async fn run(
     closed.map_err(DbError::of_ours)
 }
 
-/// Waits until the transaction is open and its caller admitted. `say` goes at the first answer.
-async fn admitted(conversation: &mut Conversation, say: oneshot::Sender<()>) -> Result<(), DbError> {
-    let mut say = Some(say);
-    for _statement in ["begin", "admit"] {
-        while !matches!(conversation.reply().await.map_err(DbError::of_ours)?, Reply::Complete) {}
-        drop(say.take());
-    }
-    Ok(())
-}
-
-async fn answered(conversation: &mut Conversation, work: &mut impl Work) -> Result<(), DbError> {
+/// Hears the answer to all that goes before the Sync. `say` goes when the transaction has begun.
+async fn answered(
+    conversation: &mut Conversation,
+    work: &mut impl Work,
+    say: oneshot::Sender<()>,
+) -> Result<(), DbError> {
+    completed(conversation).await?;
+    drop(say);
+    // The caller is admitted, or none of its own statements runs.
+    completed(conversation).await?;
     loop {
         match conversation.reply().await {
             Ok(Reply::Ready) => return Ok(()),
@@ -204,6 +198,12 @@ async fn answered(conversation: &mut Conversation, work: &mut impl Work) -> Resu
             Err(error) => return Err(work.sort(error)),
         }
     }
+}
+
+/// Waits for the end of one statement of Rowgate's own.
+async fn completed(conversation: &mut Conversation) -> Result<(), DbError> {
+    while !matches!(conversation.reply().await.map_err(DbError::of_ours)?, Reply::Complete) {}
+    Ok(())
 }
 
 /// Queries of Rowgate's own and their rows.
