@@ -22,7 +22,7 @@ const QUERY: &str = "select sale_id, sold_on, product, quantity, unit_price, dis
     where store_id = 1 and sold_on >= '2024-03-01' and sold_on < '2024-04-01' and quantity >= 2
     order by total desc, sale_id limit 20";
 
-/// Columns: name, PostgreSQL's type, what `db::fuzzing::encode` calls it, and a value.
+/// Columns: name, PostgreSQL's type, what `db::fuzzing::write` calls it, and a value.
 const COLUMNS: [(&str, &str, u8, &str); 7] = [
     ("sale_id", "int4", 2, "81088"),
     ("sold_on", "date", 10, "2024-03-08"),
@@ -45,14 +45,28 @@ fn main() {
         bencher.iter(|| Statement::check(black_box(QUERY), &volatile).unwrap());
     });
 
-    let rows = || (0..20).map(|_| COLUMNS.iter().map(|(_, _, of, text)| db::encode(*of, text).0).collect()).collect();
-    criterion.bench_function("20 rows of 7 columns into JSON", |bencher| bencher.iter(|| -> Vec<Vec<_>> { rows() }));
+    criterion.bench_function("values of 20 rows of 7 columns into JSON", |bencher| {
+        bencher.iter(|| {
+            let mut json = String::new();
+            for (_, _, of, text) in std::iter::repeat_n(COLUMNS, 20).flatten() {
+                db::write(of, black_box(text), &mut json);
+            }
+            json
+        });
+    });
 
+    let row = COLUMNS.map(|(_, _, of, text)| {
+        let mut json = String::new();
+        db::write(of, text, &mut json);
+        serde_json::from_str(&json).unwrap()
+    });
+    let row = Vec::from(row);
     let column = |(name, type_name, ..): &(&str, &str, u8, &str)| Column {
         name: (*name).into(),
         type_name: (*type_name).into(),
     };
-    let answer = Answer { columns: COLUMNS.iter().map(column).collect(), rows: rows(), truncated: None };
+    let answer =
+        Answer { columns: COLUMNS.iter().map(column).collect(), rows: db::rows(&vec![row; 20]), truncated: None };
     criterion.bench_function("the result of 20 rows", |bencher| {
         bencher.iter_batched(
             || answer.clone(),

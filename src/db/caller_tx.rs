@@ -9,7 +9,6 @@ use std::time::Duration;
 use fallible_iterator::FallibleIterator;
 use futures_util::FutureExt;
 use postgres_protocol::message::backend::{DataRowBody, RowDescriptionBody};
-use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -19,9 +18,10 @@ use super::connection::Connection;
 use super::error::Fault;
 use super::facts::ServerFacts;
 use super::pipeline::{self, Bound, Conversation, Format, Pipeline, Reply, Row};
+use super::rows::Rows;
 use super::silence::Silence;
 use super::statement::Statement;
-use super::value::{Encoding, encoding, json_bytes};
+use super::value::{Encoding, encoding};
 use crate::domain::{ByteLimit, RowLimit};
 use crate::identity::Claim;
 
@@ -67,7 +67,7 @@ pub struct Answer {
     /// One for each column of the result, names as the statement gives them, not always different.
     pub columns: Vec<Column>,
     /// Each row has one value for each column.
-    pub rows: Vec<Vec<Value>>,
+    pub rows: Rows,
     /// Why there are fewer rows than the statement has, if so.
     pub truncated: Option<Truncation>,
 }
@@ -276,7 +276,7 @@ pub(super) async fn run_statement(
         room: bytes.bytes(),
         prepared: false,
         encodings: Vec::new(),
-        answer: Answer { columns: Vec::new(), rows: Vec::new(), truncated: None },
+        answer: Answer { columns: Vec::new(), rows: Rows::default(), truncated: None },
     };
     let done = run(connection, opening, claim, &mut work, CLOSE_STATEMENT).await;
     if connection.exceeded() {
@@ -330,23 +330,10 @@ impl Collector<'_> {
 
     /// Takes a row, if there is room for it.
     fn push(&mut self, row: &DataRowBody) -> Result<(), Fault> {
-        let mut values = Vec::with_capacity(self.encodings.len());
-        // An array takes many times its text in memory, so it is measured before it is taken apart.
-        if row.buffer().len().saturating_sub(4 * self.encodings.len()) <= self.room {
-            let mut ranges = row.ranges();
-            for encoding in &self.encodings {
-                let text = ranges.next()?.flatten().and_then(|range| row.buffer().get(range));
-                let text = text.map(std::str::from_utf8).transpose().map_err(Fault::value)?;
-                values.push(text.map_or(Value::Null, |text| encoding.encode(text)));
-            }
-            let size = 3 + values.iter().map(|value| json_bytes(value) + 1).sum::<usize>();
-            if size <= self.room {
-                self.room -= size;
-                self.answer.rows.push(values);
-                return Ok(());
-            }
+        match self.answer.rows.push(row, &self.encodings, self.room)? {
+            Some(took) => self.room -= took,
+            None => self.answer.truncated = Some(Truncation::Bytes),
         }
-        self.answer.truncated = Some(Truncation::Bytes);
         Ok(())
     }
 }

@@ -87,7 +87,7 @@ impl Db {
             let rows = row.get(1)?.as_i64()?;
             Some((table, if rows > 1_000 { "1000+".to_owned() } else { rows.to_string() }))
         };
-        Ok(answer.rows.into_iter().filter_map(shown).collect())
+        Ok(answer.rows.values().into_iter().filter_map(shown).collect())
     }
 }
 

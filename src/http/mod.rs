@@ -22,7 +22,7 @@ use axum::middleware;
 use axum::routing::get;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use tower::service_fn;
+use tower::{ServiceBuilder, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -32,7 +32,7 @@ pub use metrics::serve_metrics;
 
 use crate::config::{HttpSettings, IdentitySettings};
 use crate::identity::Verifier;
-use crate::mcp::McpServer;
+use crate::mcp::{McpServer, respond};
 use crate::telemetry::InFlight;
 use auth::{Door, METADATA_PATH};
 
@@ -71,27 +71,33 @@ pub fn router(
     // One for all requests: a clone of it copies all that it is told here.
     let mcp = service_fn(move |request: Request| {
         let mcp = Arc::clone(&mcp);
-        async move { Ok::<_, Infallible>(mcp.handle(request).await) }
+        async move { Ok::<_, Infallible>(respond(&mcp, request).await) }
     });
 
     let door = Arc::new(Door::new(verifier, identity));
     let metadata = get(auth::metadata).with_state(Arc::clone(&door));
 
+    // Built as one service each: a router boxes every layer it is given, and clones all of them for each request.
+    let mcp = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(door, auth::prove_caller))
+        .layer(middleware::from_fn_with_state(settings.body_bytes, body::read_whole))
+        .layer(middleware::from_fn(malformed::answer_as_json_rpc))
+        .service(mcp);
+    let around_all = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(in_flight, observe::observe))
+        .layer(CatchPanicLayer::new())
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, call + TRANSFER))
+        .layer(header("x-content-type-options", "nosniff"));
+
     Router::new()
         .route_service(MCP_PATH, mcp)
-        .layer(middleware::from_fn(malformed::answer_as_json_rpc))
-        .layer(middleware::from_fn_with_state(settings.body_bytes, body::read_whole))
-        .layer(middleware::from_fn_with_state(door, auth::prove_caller))
         .route(METADATA_PATH, metadata.clone())
         .route(&format!("{METADATA_PATH}{MCP_PATH}"), metadata)
         .route("/", get(landing::landing))
         .route("/healthz", get(health::process))
         .route("/readyz", get(health::database).with_state(server))
         .fallback(landing::not_found)
-        .layer(header("x-content-type-options", "nosniff"))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, call + TRANSFER))
-        .layer(CatchPanicLayer::new())
-        .layer(middleware::from_fn_with_state(in_flight, observe::observe))
+        .layer(around_all)
 }
 
 fn header(name: &'static str, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {

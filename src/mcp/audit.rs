@@ -4,9 +4,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rmcp::model::{CallToolResult, ContentBlock};
-
 use super::error::ToolError;
+use super::tools::Answered;
 use crate::identity::Caller;
 use crate::telemetry::{measure, start};
 
@@ -28,15 +27,13 @@ impl Audit {
         tool: &str,
         caller: Option<&Caller>,
         took: Duration,
-        outcome: &Result<CallToolResult, ToolError>,
+        outcome: &Result<Answered, ToolError>,
     ) {
         let (sql, tables) = self.statement.get().map_or(("", String::new()), |(sql, tables)| (sql, tables.join(" ")));
         let answer = outcome.as_ref().ok();
-        let rows = answer.and_then(|answer| answer.structured_content.as_ref()?.get("row_count")?.as_u64());
-        let bytes: usize = answer.into_iter().flat_map(|answer| &answer.content).map(text_bytes).sum();
         let word = outcome.as_ref().map_or_else(ToolError::outcome, |_| "ok");
-        let rows = rows.unwrap_or_default();
-        measure::call(tool, word, rows, bytes as u64);
+        let (rows, bytes) = answer.map_or((0, 0), |answer| (answer.rows as u64, answer.json.len() as u64));
+        measure::call(tool, word, rows, bytes);
         if let Some(reason) = outcome.as_ref().err().and_then(ToolError::refusal) {
             measure::refused(reason);
         }
@@ -56,8 +53,4 @@ impl Audit {
             "call"
         );
     }
-}
-
-fn text_bytes(content: &ContentBlock) -> usize {
-    content.as_text().map_or(0, |text| text.text.len())
 }

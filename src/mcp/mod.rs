@@ -14,6 +14,7 @@ mod schema_text;
 mod search;
 mod status;
 mod tools;
+mod written;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use rmcp::{RoleServer, ServerHandler};
 use serde_json::json;
 
 pub use status::CallStatus;
+pub use written::respond;
 
 use crate::config::LimitSettings;
 use crate::db::Db;

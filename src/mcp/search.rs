@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::ToolError;
-use super::tools::{Structured, with_rows};
+use super::tools::{Structured, keep_place, rows_schema};
 use super::{McpServer, Searching};
-use crate::db::{Found, Search, Target};
+use crate::db::{Found, Rows, Search, Target};
 use crate::domain::{FilterType, FilterValue, Fit, SearchSource, SearchText};
 use crate::identity::Caller;
 
@@ -34,9 +34,6 @@ pub(super) struct Arguments {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Output {
     columns: Vec<OutputColumn>,
-    /// One array a row, the best first; similarity is in percent, null where words alone decided.
-    #[schemars(schema_with = "rows_schema")]
-    rows: Vec<Vec<Value>>,
     row_count: usize,
     /// How the rows were found: "meaning", or "words" where the search by meaning does not work right now.
     by: &'static str,
@@ -44,12 +41,15 @@ pub(super) struct Output {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     note: Option<String>,
+    /// One array a row, the best first; similarity is in percent, null where words alone decided.
+    #[serde(serialize_with = "keep_place")]
+    #[schemars(schema_with = "rows_schema")]
+    rows: Rows,
 }
 
 impl Structured for Output {
-    fn structured(mut self) -> Result<Value, serde_json::Error> {
-        let rows = std::mem::take(&mut self.rows);
-        with_rows(self, rows)
+    fn rows(&self) -> Option<&Rows> {
+        Some(&self.rows)
     }
 }
 
@@ -57,10 +57,6 @@ impl Structured for Output {
 pub(super) struct OutputColumn {
     name: String,
     r#type: String,
-}
-
-fn rows_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": { "type": "array" } })
 }
 
 /// The input schema of a search tool: its own argument, the shared ones and the profile's filters.
@@ -253,7 +249,7 @@ fn output(
     Ok(Output {
         columns: columns.map(|(name, of)| OutputColumn { name: name.to_owned(), r#type: of.to_owned() }).collect(),
         row_count: rows.len(),
-        rows,
+        rows: Rows::from(rows.as_slice()),
         by: if by_meaning { "meaning" } else { "words" },
         note,
     })

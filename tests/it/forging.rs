@@ -124,8 +124,8 @@ async fn a_statement_can_lose_rows_but_never_win_any() {
     // One connection, so that each statement meets what the one before it left.
     let db = database.open_with(&[("ROWGATE_POOL_SIZE", "1")], database.app());
     let seattle = caller(SEATTLE);
-    let own = db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows;
-    let kirkland = db.query(&caller(KIRKLAND), COUNT, RowLimit::DEFAULT).await.unwrap().rows;
+    let own = db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows.values();
+    let kirkland = db.query(&caller(KIRKLAND), COUNT, RowLimit::DEFAULT).await.unwrap().rows.values();
     assert!(kirkland[0][0].as_i64() < own[0][0].as_i64());
 
     // The claim of Kirkland's own, as if it had leaked to it by `current_setting`, and unsigned ones.
@@ -152,14 +152,18 @@ async fn a_statement_can_lose_rows_but_never_win_any() {
                 let outcome = db.query_checked(&seattle, &Statement::unchecked(&sql), RowLimit::DEFAULT).await;
                 if let Ok(answer) = &outcome {
                     let most = own[0][0].as_i64().unwrap();
-                    for value in answer.rows.iter().flatten().filter_map(serde_json::Value::as_i64) {
+                    for value in answer.rows.values().iter().flatten().filter_map(serde_json::Value::as_i64) {
                         assert!(value <= most, "{sql}: {value} of {most}");
                     }
                 }
                 // What it did ends with it, even what it did to the session.
-                assert_eq!(db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows, own, "after {sql}");
                 assert_eq!(
-                    db.query(&caller(KIRKLAND), COUNT, RowLimit::DEFAULT).await.unwrap().rows,
+                    db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows.values(),
+                    own,
+                    "after {sql}"
+                );
+                assert_eq!(
+                    db.query(&caller(KIRKLAND), COUNT, RowLimit::DEFAULT).await.unwrap().rows.values(),
                     kirkland,
                     "after {sql}"
                 );
@@ -173,7 +177,7 @@ async fn another_role_is_no_way_out() {
     let database = TestDatabase::create().await;
     let db = database.open_with(&[("ROWGATE_POOL_SIZE", "1")], database.app());
     let seattle = caller(SEATTLE);
-    let own = db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows;
+    let own = db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows.values();
     for role in ["none", "rowgate_app", "rowgate_owner", "rowgate_admin", "postgres", "pg_read_all_data"] {
         for local in ["true", "false"] {
             for setting in ["role", "session_authorization"] {
@@ -189,9 +193,13 @@ async fn another_role_is_no_way_out() {
                 ] {
                     let outcome = db.query_checked(&seattle, &Statement::unchecked(&sql), RowLimit::DEFAULT).await;
                     if let Ok(answer) = &outcome {
-                        assert_eq!(answer.rows[0][1], own[0][0], "{sql}");
+                        assert_eq!(answer.rows.values()[0][1], own[0][0], "{sql}");
                     }
-                    assert_eq!(db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows, own, "after {sql}");
+                    assert_eq!(
+                        db.query(&seattle, COUNT, RowLimit::DEFAULT).await.unwrap().rows.values(),
+                        own,
+                        "after {sql}"
+                    );
                 }
             }
         }
@@ -209,7 +217,7 @@ async fn what_a_statement_does_to_its_session_ends_with_it() {
                        current_setting('default_transaction_read_only'), current_user, date '2026-01-31', 'é',
                        (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
                        (select count(*) from pg_prepared_statements)";
-    let before = db.query(&seattle, look, RowLimit::DEFAULT).await.unwrap().rows;
+    let before = db.query(&seattle, look, RowLimit::DEFAULT).await.unwrap().rows.values();
     for sql in [
         "select set_config('datestyle', 'german', false), set_config('timezone', 'Asia/Tokyo', false)",
         "select set_config('search_path', 'pg_temp', false), set_config('row_security', 'off', false)",
@@ -223,7 +231,7 @@ async fn what_a_statement_does_to_its_session_ends_with_it() {
         "select set_config('no.such', 'x', false), 1 / 0",
     ] {
         let _ = db.query_checked(&seattle, &Statement::unchecked(sql), RowLimit::DEFAULT).await;
-        assert_eq!(db.query(&seattle, look, RowLimit::DEFAULT).await.unwrap().rows, before, "after {sql}");
+        assert_eq!(db.query(&seattle, look, RowLimit::DEFAULT).await.unwrap().rows.values(), before, "after {sql}");
     }
 }
 
@@ -238,8 +246,8 @@ async fn other_sessions_statements_are_hidden() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         db.query(&seattle, look, RowLimit::DEFAULT).await.unwrap()
     });
-    assert!(seen.rows[0][0].as_i64() >= Some(1), "{seen:?}");
-    assert_eq!(seen.rows[0][1], json!(0));
+    assert!(seen.rows.values()[0][0].as_i64() >= Some(1), "{seen:?}");
+    assert_eq!(seen.rows.values()[0][1], json!(0));
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ async fn session(db: &Db, caller: &Caller) -> Result<Vec<Vec<Value>>, DbError> {
     loop {
         match db.query(caller, SESSION, RowLimit::DEFAULT).await {
             Err(DbError::TimedOut) if left > 0 => left -= 1,
-            answer => return answer.map(|answer| answer.rows),
+            answer => return answer.map(|answer| answer.rows.values()),
         }
     }
 }
@@ -159,7 +159,9 @@ impl Trial {
             println!("{took:.1?} for {family}, {}", hostile.name);
         }
         let told = match &outcome {
-            Ok(answer) => json!([answer.columns.iter().map(|c| &c.name).collect::<Vec<_>>(), answer.rows]).to_string(),
+            Ok(answer) => {
+                json!([answer.columns.iter().map(|c| &c.name).collect::<Vec<_>>(), answer.rows.values()]).to_string()
+            }
             Err(error) => format!("{error:?}"),
         };
         if !came.is_meant_by(expected) {
@@ -167,9 +169,9 @@ impl Trial {
             complaints.push(format!("{came}, not {expected}: {told}"));
         }
         if let (Some(rows), Ok(answer)) = (&hostile.rows, &outcome)
-            && *rows != json!(answer.rows)
+            && *rows != json!(answer.rows.values())
         {
-            complaints.push(format!("other rows: {}", json!(answer.rows)));
+            complaints.push(format!("other rows: {}", json!(answer.rows.values())));
         }
         let shown = self.watch.secrets_in(&told);
         if !shown.is_empty() && *expected != Outcome::Effect(Effect::Neighbour) {

@@ -35,7 +35,7 @@ fn open(settings: &Settings, app: tokio_postgres::Config, password: Option<Arc<d
 
 async fn ask(db: &Db) -> Result<i64, DbError> {
     let answer = db.query(&caller(SEATTLE), COUNT, RowLimit::DEFAULT).await?;
-    Ok(answer.rows[0][0].as_i64().unwrap())
+    Ok(answer.rows.values()[0][0].as_i64().unwrap())
 }
 
 /// All that an error says, down to its root.
@@ -142,9 +142,9 @@ async fn everything_works_through_transaction_pooling() {
                 (select count(*) from pg_prepared_statements where name <> 'rowgate_statement')";
     for _ in 0..6 {
         let answer = db.query(&caller(SEATTLE), left, RowLimit::DEFAULT).await.unwrap();
-        assert_eq!(answer.rows[0][0], json!(0));
-        assert!(answer.rows[0][1].is_null() || answer.rows[0][1] == json!(""), "{:?}", answer.rows);
-        assert_eq!(answer.rows[0][2], json!(0));
+        assert_eq!(answer.rows.values()[0][0], json!(0));
+        assert!(answer.rows.values()[0][1].is_null() || answer.rows.values()[0][1] == json!(""), "{:?}", answer.rows);
+        assert_eq!(answer.rows.values()[0][2], json!(0));
     }
 
     // The tools, over HTTP.

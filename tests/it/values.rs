@@ -84,8 +84,12 @@ async fn every_type_is_exact() {
         }
         let answer = db.query(&caller(SEATTLE), &format!("select {expression} as v"), RowLimit::DEFAULT).await;
         let answer = answer.unwrap_or_else(|error| panic!("{expression}: {error:?}"));
-        assert_eq!((answer.columns[0].type_name.as_str(), &answer.rows[0][0]), (*type_name, value), "{expression}");
-        assert_eq!(answer.rows[0][0].is_i64(), value.is_i64(), "{expression}");
+        assert_eq!(
+            (answer.columns[0].type_name.as_str(), &answer.rows.values()[0][0]),
+            (*type_name, value),
+            "{expression}"
+        );
+        assert_eq!(answer.rows.values()[0][0].is_i64(), value.is_i64(), "{expression}");
     }
 }
 
@@ -120,7 +124,7 @@ async fn order_is_kept() {
         .query(&caller(SEATTLE), "select n from generate_series(1, 50) n order by n % 7 desc, n", RowLimit::DEFAULT)
         .await
         .unwrap();
-    let numbers: Vec<i64> = answer.rows.iter().map(|row| row[0].as_i64().unwrap()).collect();
+    let numbers: Vec<i64> = answer.rows.values().iter().map(|row| row[0].as_i64().unwrap()).collect();
     let mut sorted = numbers.clone();
     sorted.sort_by_key(|n| (-(n % 7), *n));
     assert_eq!(numbers, sorted);

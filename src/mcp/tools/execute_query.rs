@@ -2,16 +2,19 @@
 
 use futures_util::FutureExt;
 use rmcp::handler::server::router::tool::ToolRoute;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Call, Structured, route as tool_route, with_rows};
-use crate::db::{Answer, DbError, Truncation};
+#[cfg(feature = "fuzzing")]
+use super::json_of;
+use super::{Call, Structured, keep_place, route as tool_route, rows_schema};
+use crate::db::{Answer, DbError, Rows, Truncation};
 use crate::domain::{RowLimit, ToolProfile};
 use crate::identity::Caller;
 use crate::mcp::McpServer;
 use crate::mcp::error::ToolError;
+#[cfg(feature = "fuzzing")]
+use crate::mcp::written;
 use crate::telemetry::loggable_sql;
 
 #[derive(Deserialize, JsonSchema)]
@@ -28,9 +31,6 @@ struct Input {
 #[derive(Serialize, JsonSchema)]
 struct Output {
     columns: Vec<OutputColumn>,
-    /// One array a row, values in the order of the columns.
-    #[schemars(schema_with = "rows_schema")]
-    rows: Vec<Vec<Value>>,
     row_count: usize,
     /// Whether the query has more rows than these.
     truncated: bool,
@@ -38,6 +38,10 @@ struct Output {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     note: Option<String>,
+    /// One array a row, values in the order of the columns.
+    #[serde(serialize_with = "keep_place")]
+    #[schemars(schema_with = "rows_schema")]
+    rows: Rows,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -46,14 +50,9 @@ struct OutputColumn {
     r#type: String,
 }
 
-fn rows_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": { "type": "array" } })
-}
-
 impl Structured for Output {
-    fn structured(mut self) -> Result<Value, serde_json::Error> {
-        let rows = std::mem::take(&mut self.rows);
-        with_rows(self, rows)
+    fn rows(&self) -> Option<&Rows> {
+        Some(&self.rows)
     }
 }
 
@@ -77,8 +76,9 @@ async fn run(call: &Call<'_>, input: Input) -> Result<Output, ToolError> {
 /// What a client is sent, for measurements.
 #[cfg(feature = "fuzzing")]
 pub(in crate::mcp) fn query_result(answer: Answer) -> serde_json::Result<String> {
-    let output = serde_json::to_value(Output::new(answer, RowLimit::DEFAULT))?;
-    serde_json::to_string(&rmcp::model::CallToolResult::structured(output))
+    let json = json_of(&Output::new(answer, RowLimit::DEFAULT))?;
+    let message = serde_json::to_string(&rmcp::model::CallToolResult::structured(written::MARK.into()))?;
+    Ok(written::fill(&message, &json).unwrap_or_default())
 }
 
 /// Adds near names to an unknown one, if the catalog can be had.

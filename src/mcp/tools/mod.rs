@@ -10,6 +10,7 @@ mod semantic_search;
 #[cfg(feature = "fuzzing")]
 pub(super) use execute_query::query_result;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -17,16 +18,17 @@ use futures_util::future::BoxFuture;
 use rmcp::RoleServer;
 use rmcp::handler::server::router::tool::{ToolRoute, ToolRouter};
 use rmcp::handler::server::tool::{ToolCallContext, schema_for_input, schema_for_output};
-use rmcp::model::{CallToolResult, JsonObject, ProgressNotificationParam, Tool, ToolAnnotations};
+use rmcp::model::{JsonObject, ProgressNotificationParam, Tool, ToolAnnotations};
 use rmcp::service::RequestContext;
-use schemars::JsonSchema;
-use serde::Serialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::audit::Audit;
 use super::error::ToolError;
-use super::{McpServer, Searching, caller, png, status};
+use super::{McpServer, Searching, caller, png, status, written};
+use crate::db::Rows;
 use crate::domain::{Profile, ToolProfile};
 use crate::identity::Caller;
 
@@ -37,20 +39,43 @@ const PROGRESS: Duration = Duration::from_secs(5);
 type Run<I, O> = for<'a> fn(&'a Call<'a>, I) -> BoxFuture<'a, Result<O, ToolError>>;
 
 /// What a tool answers.
-pub(super) trait Structured: Serialize + Sized {
-    /// As JSON. Whoever has rows hands them on as they are, since writing them anew would copy each value.
-    fn structured(self) -> Result<Value, serde_json::Error> {
-        serde_json::to_value(self)
+pub(super) trait Structured: Serialize {
+    /// Its rows, which are JSON already, if it has any.
+    fn rows(&self) -> Option<&Rows> {
+        None
     }
 }
 
-/// What a tool answers, with its rows: an array each.
-pub(super) fn with_rows(output: impl Serialize, rows: Vec<Vec<Value>>) -> Result<Value, serde_json::Error> {
-    let mut value = serde_json::to_value(output)?;
-    if let Value::Object(members) = &mut value {
-        members.insert("rows".to_owned(), rows.into_iter().map(Value::Array).collect());
+/// What came of a call that did not fail.
+pub(super) struct Answered {
+    /// The answer, a JSON object.
+    pub(super) json: String,
+    pub(super) rows: usize,
+    /// Whether the client was told of progress before.
+    streamed: bool,
+}
+
+/// The JSON of an answer. Rows are its last member and are put in as they are.
+pub(super) fn json_of(output: &impl Structured) -> Result<String, serde_json::Error> {
+    let mut json = serde_json::to_string(output)?;
+    if let Some(rows) = output.rows() {
+        json.truncate(json.len().saturating_sub("null}".len()));
+        json.reserve(rows.json().len() + "[]}".len());
+        json.push('[');
+        json.push_str(rows.json());
+        json.push_str("]}");
     }
-    Ok(value)
+    Ok(json)
+}
+
+/// Keeps the place of rows, for [`json_of`].
+pub(super) fn keep_place<S: Serializer>(_: &Rows, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_unit()
+}
+
+/// The schema of rows.
+pub(super) fn rows_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "array" } })
 }
 
 /// A call of a tool.
@@ -119,15 +144,17 @@ where
             let audit = Audit::default();
             let outcome = answer(&context, &audit, run).await;
             audit.write(&name, caller(&context.request_context).ok(), started.elapsed(), &outcome);
-            Ok(outcome
-                .unwrap_or_else(|error| {
+            Ok(match outcome {
+                Ok(answered) => written::result(&context.request_context, answered.json, answered.streamed),
+                Err(error) => {
                     error.log(&name);
                     if let Some(challenge) = error.challenge() {
                         status::say(&context.request_context, challenge);
                     }
                     error.into_result()
-                })
-                .into())
+                }
+            }
+            .into())
         }
         .boxed()
     })
@@ -137,7 +164,7 @@ async fn answer<I, O>(
     context: &ToolCallContext<'_, McpServer>,
     audit: &Audit,
     run: Run<I, O>,
-) -> Result<CallToolResult, ToolError>
+) -> Result<Answered, ToolError>
 where
     I: DeserializeOwned,
     O: Structured,
@@ -146,18 +173,21 @@ where
     let input = serde_json::from_value(arguments.into()).map_err(ToolError::Arguments)?;
     let call = Call { server: context.service, context: &context.request_context, audit };
     let deadline = context.service.0.limits.call;
+    let streamed = AtomicBool::new(false);
     let output = tokio::select! {
         output = tokio::time::timeout(deadline, run(&call, input)) => {
             output.unwrap_or(Err(ToolError::Deadline(deadline.as_secs())))?
         }
-        never = report_progress(call.context) => match never {},
+        never = report_progress(call.context, &streamed) => match never {},
         () = call.context.ct.cancelled() => return Err(ToolError::Cancelled),
     };
-    output.structured().map(CallToolResult::structured).map_err(ToolError::Result)
+    let json = json_of(&output).map_err(ToolError::Result)?;
+    Ok(Answered { json, rows: output.rows().map_or(0, Rows::len), streamed: streamed.into_inner() })
 }
 
-/// Tells a client that gave a progress token that its call is still running, now and then, for ever.
-async fn report_progress(context: &RequestContext<RoleServer>) -> std::convert::Infallible {
+/// Tells a client that gave a progress token that its call is still running, now and then, for ever. `streamed`: set once
+/// it was told.
+async fn report_progress(context: &RequestContext<RoleServer>, streamed: &AtomicBool) -> std::convert::Infallible {
     let Some(token) = context.meta.get_progress_token() else {
         return std::future::pending().await;
     };
@@ -167,6 +197,7 @@ async fn report_progress(context: &RequestContext<RoleServer>) -> std::convert::
         seconds += PROGRESS.as_secs();
         let message = format!("still running after {seconds} seconds");
         let progress = ProgressNotificationParam::new(token.clone(), seconds as f64).with_message(message);
+        streamed.store(true, Ordering::Relaxed);
         // A client that is not there any more cancels the call by itself.
         let _ = context.peer.notify_progress(progress).await;
     }

@@ -23,7 +23,7 @@ async fn patient(database: &TestDatabase) -> (Db, FaultyProxy) {
 /// Which of the server's processes answers.
 async fn answers(db: &Db) -> Value {
     let answer = db.query(&caller(SEATTLE), "select pg_backend_pid()", RowLimit::DEFAULT).await.unwrap();
-    answer.rows[0][0].clone()
+    answer.rows.values()[0][0].clone()
 }
 
 #[tokio::test]

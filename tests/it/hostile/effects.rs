@@ -31,8 +31,9 @@ impl Effect {
         db: &Db,
         caller: &Caller,
     ) -> Result<(), String> {
-        let text = seen.answer.map(|answer| json!(answer.rows).to_string()).unwrap_or_default();
-        let next = async |sql: &str| db.query(caller, sql, RowLimit::DEFAULT).await.unwrap().rows[0][0].clone();
+        let text = seen.answer.map(|answer| json!(answer.rows.values()).to_string()).unwrap_or_default();
+        let next =
+            async |sql: &str| db.query(caller, sql, RowLimit::DEFAULT).await.unwrap().rows.values()[0][0].clone();
         let known = match self {
             // Another call's statement is cancelled, or its connection ended; the other caller tries again.
             Self::Cancelled | Self::Ended => {
@@ -53,7 +54,7 @@ impl Effect {
             // How many rows a table has over all callers.
             Self::Totals => {
                 let all = watch.rows_of("retail.orders").await;
-                seen.answer.and_then(|answer| answer.rows[0][0].as_i64()) == Some(all)
+                seen.answer.and_then(|answer| answer.rows.values()[0][0].as_i64()) == Some(all)
                     && next("select count(*) from orders").await.as_i64() < Some(all)
             }
             // Bytes in the log of writes that no rollback takes back.
@@ -61,7 +62,7 @@ impl Effect {
             // A transaction's id is used up.
             Self::Xid => seen.after.xid > seen.before.xid,
         };
-        let told = || seen.answer.map_or(Value::Null, |answer| json!(answer.rows)).to_string();
+        let told = || seen.answer.map_or(Value::Null, |answer| json!(answer.rows.values())).to_string();
         if known { Ok(()) } else { Err(format!("{self:?} is not as known: {:?}, {}", seen.took, told())) }
     }
 }
