@@ -14,18 +14,15 @@ use rmcp::model::CallToolResult;
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::McpServer;
 
-/// What rmcp is handed, as structured content, of which it makes the text.
-pub(super) const MARK: &str = "written";
-
 /// The mark as the text of a result. What a client sent can not look like it: within a string the quotes are escaped.
-const AS_TEXT: &str = r#""text":"\"written\"""#;
+const AS_TEXT: &str = r#""text":"{\"written\":true}""#;
 
 /// The mark as structured content.
-const AS_STRUCTURED: &str = r#""structuredContent":"written""#;
+const AS_STRUCTURED: &str = r#""structuredContent":{"written":true}"#;
 
 /// The JSON of a request's result, beside it in its extensions.
 #[derive(Clone, Default)]
@@ -36,11 +33,14 @@ struct Written(Arc<OnceLock<String>>);
 pub(super) fn result(context: &RequestContext<RoleServer>, json: String, streamed: bool) -> CallToolResult {
     let written = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Written>());
     match written {
-        Some(written) if !streamed && written.0.set(json.clone()).is_ok() => {
-            CallToolResult::structured(Value::from(MARK))
-        }
+        Some(written) if !streamed && written.0.set(json.clone()).is_ok() => marked(),
         _ => CallToolResult::structured(serde_json::from_str(&json).unwrap_or(Value::String(json))),
     }
+}
+
+/// What rmcp is handed: an object, as older clients are sent no other structured content. It makes the text of it.
+pub(super) fn marked() -> CallToolResult {
+    CallToolResult::structured(json!({ "written": true }))
 }
 
 /// Has rmcp answer a request, and puts the JSON of its result, if it has one, into the response.
@@ -95,7 +95,6 @@ fn escape(json: &str, into: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_is_filled_in_is_what_rmcp_would_have_written() {
@@ -103,8 +102,8 @@ mod tests {
         let message = |id: &str, result: CallToolResult| {
             json!({ "jsonrpc": "2.0", "id": id, "result": serde_json::to_value(result).unwrap() }).to_string()
         };
-        for id in ["1", "\"text\":\"\\\"written\\\"\"", "\"structuredContent\":\"written\"", MARK] {
-            let marked = message(id, CallToolResult::structured(Value::from(MARK)));
+        for id in ["1", AS_TEXT, AS_STRUCTURED] {
+            let marked = message(id, marked());
             let filled = fill(&marked, &answer.to_string()).unwrap();
             assert_eq!(filled, message(id, CallToolResult::structured(answer.clone())));
         }

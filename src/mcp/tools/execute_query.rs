@@ -77,7 +77,7 @@ async fn run(call: &Call<'_>, input: Input) -> Result<Output, ToolError> {
 #[cfg(feature = "fuzzing")]
 pub(in crate::mcp) fn query_result(answer: Answer) -> serde_json::Result<String> {
     let json = json_of(&Output::new(answer, RowLimit::DEFAULT))?;
-    let message = serde_json::to_string(&rmcp::model::CallToolResult::structured(written::MARK.into()))?;
+    let message = serde_json::to_string(&written::marked())?;
     Ok(written::fill(&message, &json).unwrap_or_default())
 }
 
