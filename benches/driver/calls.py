@@ -4,7 +4,7 @@ import json
 
 import load
 from database import QUERY
-from report import middle
+from report import in_turns, middle
 from server import Server
 
 CLIENTS = (1, 16, 64)
@@ -51,17 +51,17 @@ def measure(report, binary, database, rounds=3, seconds=3):
             server.stop()
             limit.append(load.pgbench(database, sql, clients, seconds))
         report.raw[f"calls, {clients} clients"] = {"rowgate": ours, "pgbench": limit}
-        ratio = middle(ours, "calls_per_second") / middle(limit, "calls_per_second")
+        ratio = in_turns(ours, limit, "calls_per_second")
         aim = {"aim": "≥ 0.7 × pgbench", "met": ratio >= 0.7} if clients == 16 else {}
         beside = f"pgbench, {clients} connections"
         report.add(f"calls a second, {clients} clients", middle(ours, "calls_per_second"), "/s", beside,
-                   middle(limit, "calls_per_second"), **aim)
+                   middle(limit, "calls_per_second"), ratio, **aim)
         for name in ("p50_ms", "p99_ms"):
-            report.add(f"  {name[:3]}", middle(ours, name), "ms", beside, middle(limit, name))
+            report.add(f"  {name[:3]}", middle(ours, name), "ms", beside, middle(limit, name), in_turns(ours, limit, name))
         report.add("  server CPU a call", middle(ours, "cpu_ms_per_call"), "ms",
                    **({"aim": "≤ 0.15 ms", "met": middle(ours, "cpu_ms_per_call") <= 0.15} if clients == 16 else {}))
         report.add("  PostgreSQL's CPU a call", middle(ours, "postgres_cpu_ms_per_call"), "ms", beside,
-                   middle(limit, "postgres_cpu_ms_per_call"))
+                   middle(limit, "postgres_cpu_ms_per_call"), in_turns(ours, limit, "postgres_cpu_ms_per_call"))
     report.section("Memory")
     report.raw["memory_mb"] = memory
     report.add("at rest, before the first call", middle(memory["at rest"]), "MB", aim="≤ 12 MB",

@@ -94,3 +94,10 @@ def as_text(line):
 def middle(samples, name=None):
     """The median of numbers, or of one field of dictionaries."""
     return median(sample[name] if name else sample for sample in samples)
+
+
+def in_turns(ours, limit, name=None):
+    """The median of the ratios of the rounds. What was measured one after the other was so on the same machine, which
+    half a minute later may be half as fast."""
+    of = lambda sample: sample[name] if name else sample
+    return median(of(one) / of(other) for one, other in zip(ours, limit, strict=True))

@@ -6,7 +6,7 @@ import tempfile
 import time
 
 import processes
-from report import middle
+from report import in_turns, middle
 from server import start_and_ask
 from database import QUERY
 
@@ -34,8 +34,8 @@ def measure(report, binary, bare, database, rounds=15):
                 assert mark in answer, answer
     report.raw["start_ms"] = {"tools/list": listed, "first query": asked, "bare": limit}
     report.add("start → first tools/list", middle(listed), "ms")
-    ratio = middle(asked) / middle(limit)
-    report.add("start → first query, empty pool", middle(asked), "ms", "bare program", middle(limit),
+    ratio = in_turns(asked, limit)
+    report.add("start → first query, empty pool", middle(asked), "ms", "bare program", middle(limit), ratio,
                aim="≤ 2 × the bare program", met=ratio <= 2)
 
 

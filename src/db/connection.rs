@@ -4,7 +4,6 @@
 use std::error::Error as StdError;
 use std::io;
 use std::ops::Deref;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -238,8 +237,9 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, ConnectError> {
         let began = Instant::now();
         let span = Span::begin(Kind::Client, "connect");
-        let opening = pin!(timeout(self.connect, self.open()));
-        let made = span.around(opening).await;
+        // Boxed, since every call would carry the room for it.
+        let mut opening = Box::pin(timeout(self.connect, self.open()));
+        let made = span.around(opening.as_mut()).await;
         let made = made.unwrap_or(Err(ConnectError::TimedOut(self.connect)));
         if made.is_err() {
             span.fail("unreachable");

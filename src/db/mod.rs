@@ -309,8 +309,9 @@ impl Db {
             _ => {
                 measure::looked_up("facts", false);
                 let began = Instant::now();
-                let reading = pin!(self.opening.silence().soon(connection, ServerFacts::read(connection)));
-                let facts = Arc::new(Span::begin(Kind::Client, "facts").around(reading).await?);
+                // Boxed, since every call would carry the room for it.
+                let mut reading = Box::pin(self.opening.silence().soon(connection, ServerFacts::read(connection)));
+                let facts = Arc::new(Span::begin(Kind::Client, "facts").around(reading.as_mut()).await?);
                 start::spent(Phase::Facts, began.elapsed());
                 write(&self.facts, Some(Arc::clone(&facts)));
                 Ok(facts)
@@ -325,12 +326,12 @@ impl Db {
         if let Some(keys) = (&mut fetching).now_or_never() {
             return Ok(keys?);
         }
-        let connecting = async {
+        let connecting = Box::pin(async {
             if self.pool.status().size == 0 {
                 Lease::take(&self.pool).await?.give_back();
             }
             Ok::<_, DbError>(())
-        };
+        });
         let (keys, ()) = tokio::try_join!(async { Ok(fetching.await?) }, connecting)?;
         Ok(keys)
     }

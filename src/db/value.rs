@@ -76,7 +76,7 @@ impl Encoding {
                 _ => None,
             },
             Self::Integer => integer(text),
-            Self::Float => is_number(text).then_some(text),
+            Self::Float => Digits::of(text).map(|_| text),
             Self::Numeric => numeric(text),
             Self::Json => match exact_json(text) {
                 Some(exact) => return json.push_str(&exact),
@@ -121,38 +121,61 @@ fn write_text(text: &str, json: &mut String) {
     json.push('"');
 }
 
-/// Whether a text is a number of JSON's grammar (RFC 8259 section 6).
-fn is_number(text: &str) -> bool {
-    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
-        None => (text, None),
-    };
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (mantissa, None),
-    };
-    let whole = whole.strip_prefix('-').unwrap_or(whole);
-    all_digits(whole)
-        && (whole.len() == 1 || !whole.starts_with('0'))
-        && fraction.is_none_or(all_digits)
-        && exponent.is_none_or(all_digits)
+/// A number of JSON's grammar (RFC 8259 section 6), as far as it is looked at here.
+struct Digits {
+    /// Before the point, without zeros in front.
+    whole: usize,
+    /// After the point, which is there if there are any.
+    fraction: usize,
+    has_exponent: bool,
+}
+
+impl Digits {
+    /// `None` if the text is no number.
+    fn of(text: &str) -> Option<Self> {
+        let count = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let text = text.as_bytes();
+        let text = text.strip_prefix(b"-").unwrap_or(text);
+        let (whole, mut rest) = text.split_at_checked(count(text))?;
+        if whole.is_empty() || (whole.first() == Some(&b'0') && whole.len() > 1) {
+            return None;
+        }
+        let mut fraction = 0;
+        if let Some(after) = rest.strip_prefix(b".") {
+            fraction = count(after);
+            rest = after.get(fraction..).filter(|_| fraction > 0)?;
+        }
+        let has_exponent = !rest.is_empty();
+        if has_exponent {
+            let after = rest.strip_prefix(b"e").or_else(|| rest.strip_prefix(b"E"))?;
+            let after = after.strip_prefix(b"-").or_else(|| after.strip_prefix(b"+")).unwrap_or(after);
+            if after.is_empty() || count(after) < after.len() {
+                return None;
+            }
+        }
+        Some(Self { whole: if whole == b"0" { 0 } else { whole.len() }, fraction, has_exponent })
+    }
 }
 
 /// An integer as it is, if double precision keeps it.
 fn integer(text: &str) -> Option<&str> {
-    let exact = text.parse::<i64>().ok()?.unsigned_abs() <= EXACT_INTEGER;
-    (exact && is_number(text)).then_some(text)
+    let digits = Digits::of(text)?;
+    let exact = digits.whole <= EXACT_DIGITS || text.parse::<i64>().ok()?.unsigned_abs() <= EXACT_INTEGER;
+    (exact && digits.fraction == 0 && !digits.has_exponent).then_some(text)
 }
 
 /// A numeric as a JSON number, if double precision keeps it. Trailing zeros go: 12.50 is 12.5.
 fn numeric(text: &str) -> Option<&str> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = whole.trim_start_matches(['-', '0']).len() + fraction.len();
-    if digits > EXACT_DIGITS || text.contains(['e', 'E']) || !is_number(text) {
+    let digits = Digits::of(text)?;
+    if digits.whole + digits.fraction > EXACT_DIGITS || digits.has_exponent {
         return None;
     }
-    Some(if fraction.is_empty() { text } else { text.trim_end_matches('0').trim_end_matches('.') })
+    if digits.fraction == 0 {
+        return Some(text);
+    }
+    let zeros = text.bytes().rev().take_while(|byte| *byte == b'0').count();
+    let point = usize::from(zeros == digits.fraction);
+    text.get(..text.len() - zeros - point)
 }
 
 /// Writes an array, if its text is of the plain kind: no explicit bounds, at most six dimensions.

@@ -4,7 +4,7 @@ use crate::db::{Answer, Described};
 use crate::domain::Profile;
 
 /// The result of a query as it goes to a client.
-pub fn result(answer: Answer) -> serde_json::Result<String> {
+pub fn result(answer: Answer) -> serde_json::Result<Vec<u8>> {
     super::tools::query_result(answer)
 }
 

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use memchr::{memchr2_iter, memmem};
 use rmcp::RoleServer;
 use rmcp::model::CallToolResult;
 use rmcp::service::RequestContext;
@@ -52,7 +53,7 @@ pub async fn respond(mcp: &StreamableHttpService<McpServer, NeverSessionManager>
     let (parts, body) = response.into_parts();
     // All of it is there: what rmcp writes is no stream.
     let body = to_bytes(Body::new(body), usize::MAX).await.unwrap_or_default();
-    match std::str::from_utf8(&body).ok().and_then(|message| fill(message, json)) {
+    match fill(&body, json) {
         Some(message) => Response::from_parts(parts, Body::from(message)),
         None => {
             tracing::error!("the response has no place for the result");
@@ -62,34 +63,37 @@ pub async fn respond(mcp: &StreamableHttpService<McpServer, NeverSessionManager>
 }
 
 /// A message with a result in the place of the marks.
-pub(super) fn fill(message: &str, json: &str) -> Option<String> {
-    let (head, rest) = message.split_once(AS_TEXT)?;
-    let (between, tail) = rest.split_once(AS_STRUCTURED)?;
-    let mut filled = String::with_capacity(message.len() + 2 * json.len() + json.len() / 4);
-    filled.push_str(head);
-    filled.push_str(r#""text":""#);
+pub(super) fn fill(message: &[u8], json: &str) -> Option<Vec<u8>> {
+    let (head, rest) = split(message, AS_TEXT)?;
+    let (between, tail) = split(rest, AS_STRUCTURED)?;
+    let mut filled = Vec::with_capacity(message.len() + 2 * json.len() + json.len() / 4);
+    filled.extend_from_slice(head);
+    filled.extend_from_slice(br#""text":""#);
     escape(json, &mut filled);
-    filled.push('"');
-    filled.push_str(between);
-    filled.push_str(r#""structuredContent":"#);
-    filled.push_str(json);
-    filled.push_str(tail);
+    filled.push(b'"');
+    filled.extend_from_slice(between);
+    filled.extend_from_slice(br#""structuredContent":"#);
+    filled.extend_from_slice(json.as_bytes());
+    filled.extend_from_slice(tail);
     Some(filled)
 }
 
+/// What is before a mark, and what is after it.
+fn split<'a>(message: &'a [u8], mark: &str) -> Option<(&'a [u8], &'a [u8])> {
+    let at = memmem::find(message, mark.as_bytes())?;
+    Some((message.get(..at)?, message.get(at + mark.len()..)?))
+}
+
 /// JSON as it stands in a JSON string. It has no control characters, so only two have to be escaped.
-fn escape(json: &str, into: &mut String) {
-    let mut rest = json;
-    let odd = |byte: u8| byte == b'"' || byte == b'\\';
-    while let Some(at) = rest.bytes().position(odd) {
-        let (plain, after) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        into.push_str(plain);
-        into.push('\\');
-        let (odd, after) = after.split_at_checked(1).unwrap_or((after, ""));
-        into.push_str(odd);
-        rest = after;
+fn escape(json: &str, into: &mut Vec<u8>) {
+    let json = json.as_bytes();
+    let mut from = 0;
+    for at in memchr2_iter(b'"', b'\\', json) {
+        into.extend_from_slice(json.get(from..at).unwrap_or_default());
+        into.push(b'\\');
+        from = at;
     }
-    into.push_str(rest);
+    into.extend_from_slice(json.get(from..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -104,9 +108,10 @@ mod tests {
         };
         for id in ["1", AS_TEXT, AS_STRUCTURED] {
             let marked = message(id, marked());
-            let filled = fill(&marked, &answer.to_string()).unwrap();
-            assert_eq!(filled, message(id, CallToolResult::structured(answer.clone())));
+            let filled = fill(marked.as_bytes(), &answer.to_string()).unwrap();
+            let written = message(id, CallToolResult::structured(answer.clone()));
+            assert_eq!(String::from_utf8(filled).unwrap(), written);
         }
-        assert_eq!(fill("{}", "{}"), None);
+        assert_eq!(fill(b"{}", "{}"), None);
     }
 }

@@ -38,7 +38,7 @@ where
             }
             write!(line, ",\"trace_id\":\"{}\",\"span_id\":\"{}\"", span.trace_id(), span.span_id())
         })?;
-        writeln!(line, ",\"target\":{}}}", Value::from(event.metadata().target()))
+        writeln!(line, ",\"target\":{}}}", Text(event.metadata().target()))
     }
 }
 
@@ -46,19 +46,31 @@ where
 struct Fields<'a, 'w>(&'a mut Writer<'w>, fmt::Result);
 
 impl Fields<'_, '_> {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        let (name, value) = (Value::from(field.name()), value.into());
-        self.1 = self.1.and_then(|()| write!(self.0, ",{name}:{value}"));
+    fn put(&mut self, field: &Field, value: impl fmt::Display) {
+        self.1 = self.1.and_then(|()| write!(self.0, ",{}:{value}", Text(field.name())));
+    }
+}
+
+/// A JSON string.
+struct Text<'a>(&'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        match self.0.bytes().all(plain) {
+            true => write!(f, "\"{}\"", self.0),
+            false => Value::from(self.0).fmt(f),
+        }
     }
 }
 
 impl Visit for Fields<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
+        self.put(field, Text(&format!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value);
+        self.put(field, Text(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -74,11 +86,11 @@ impl Visit for Fields<'_, '_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
+        self.put(field, Value::from(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, chain(value));
+        self.put(field, Text(&chain(value)));
     }
 }
 

@@ -69,15 +69,16 @@ async fn run(call: &Call<'_>, input: Input) -> Result<Output, ToolError> {
     call.audit.statement(loggable_sql(sql, shared.log_sql), shared.db.mentioned(sql));
     match answered {
         Ok(answer) => Ok(Output::new(answer, limit)),
-        Err(error) => Err(explain(call.server, caller, error, sql).await),
+        // Boxed, since every call would carry the room for it.
+        Err(error) => Err(Box::pin(explain(call.server, caller, error, sql)).await),
     }
 }
 
 /// What a client is sent, for measurements.
 #[cfg(feature = "fuzzing")]
-pub(in crate::mcp) fn query_result(answer: Answer) -> serde_json::Result<String> {
+pub(in crate::mcp) fn query_result(answer: Answer) -> serde_json::Result<Vec<u8>> {
     let json = json_of(&Output::new(answer, RowLimit::DEFAULT))?;
-    let message = serde_json::to_string(&written::marked())?;
+    let message = serde_json::to_vec(&written::marked())?;
     Ok(written::fill(&message, &json).unwrap_or_default())
 }
 
