@@ -1,4 +1,5 @@
-//! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing by itself.
+//! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing while it
+//! builds.
 
 mod sources;
 
@@ -116,6 +117,12 @@ impl App {
     /// The server as MCP sees it.
     pub fn server(&self) -> &McpServer {
         &self.server
+    }
+
+    /// Makes the first connection to the database, beside whatever else the process does.
+    pub fn warm_up(&self) -> impl Future<Output = ()> + Send + 'static {
+        let server = self.server.clone();
+        async move { server.db().warm_up().await }
     }
 
     /// Serves on an open listener until `end` is done; then lets calls finish and closes the pool.

@@ -1,7 +1,6 @@
 //! What an operator wants to know of the server, asked as the login role: for `rowgate doctor`, never part of a call. And
 //! what to do when it can not be reached.
 
-use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::error::SqlState;

@@ -23,6 +23,7 @@ mod statement;
 mod stream;
 mod tls;
 mod value;
+mod warm_up;
 mod wire;
 
 pub mod admin;
@@ -32,7 +33,6 @@ pub mod principals;
 pub mod tokens;
 pub mod vectors;
 
-use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -66,12 +66,14 @@ use pipeline::Row;
 use search::{SearchSql, models_query};
 use silence::Silence;
 use value::UNKNOWN_TYPE;
+use warm_up::WarmUp;
 
 /// Lets the caller's call in, and runs work with the signing keys and a connection from the pool, and once more if the
 /// connection turned out to be dead, the newest key unknown to the database, or its time another than was thought.
 macro_rules! leased {
     ($db:ident, $caller:expr, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
         let _admitted = $db.admission.admit($caller.principal()).await?;
+        $db.warm_up.over().await;
         leased!($db, $operation, |$lease, $keys| $work)
     }};
     ($db:ident, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
@@ -80,7 +82,7 @@ macro_rules! leased {
             let $keys = $db.keys().await?;
             let $lease = Lease::take(&$db.pool).await?;
             let outcome = {
-                let work = pin!(async { $work });
+                let work = std::pin::pin!(async { $work });
                 $db.observed.operation($operation, work).await
             };
             if matches!(outcome, Err(DbError::UnknownKey(_))) {
@@ -110,6 +112,7 @@ pub struct Db {
     admission: Admission,
     keys: Arc<dyn KeySource>,
     opening: Opening,
+    warm_up: WarmUp,
     result_bytes: ByteLimit,
     facts: RwLock<Option<Arc<ServerFacts>>>,
     catalog: RwLock<Option<Arc<Catalog>>>,
@@ -163,6 +166,7 @@ impl Db {
             ),
             keys,
             opening: Opening::new(limits.statement, silence, search_path),
+            warm_up: WarmUp::new(),
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
             catalog: RwLock::new(None),

@@ -2,7 +2,6 @@
 //! and no more rows and no longer than is said here, so that a server in use hardly notices.
 
 use std::collections::HashMap;
-use std::pin::pin;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;

@@ -221,14 +221,15 @@ impl ServerHandler for McpServer {
         Ok(prompt.into())
     }
 
+    // Boxed, here and below, since every request of any method would carry the room for it.
     async fn list_resources(
         &self,
         page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         only_page(page)?;
-        let work = pin!(resources::list(self, &context));
-        let list = observed(&context, "resources/list", Target::Nothing, never, work).await?;
+        let mut work = Box::pin(resources::list(self, &context));
+        let list = observed(&context, "resources/list", Target::Nothing, never, work.as_mut()).await?;
         let mut list = list.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         list.meta = self.result_meta(&context);
         Ok(list)
@@ -250,8 +251,8 @@ impl ServerHandler for McpServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let work = pin!(resources::read(self, &context, &request.uri));
-        let read = observed(&context, "resources/read", Target::Nothing, never, work).await?;
+        let mut work = Box::pin(resources::read(self, &context, &request.uri));
+        let read = observed(&context, "resources/read", Target::Nothing, never, work.as_mut()).await?;
         let mut read = read.with_ttl_ms(CALLER_TTL_MS).with_cache_scope(CacheScope::Private);
         read.meta = self.result_meta(&context);
         Ok(read.into())
@@ -262,8 +263,8 @@ impl ServerHandler for McpServer {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let work = pin!(resources::complete(self, &context, &request));
-        let mut completed = observed(&context, "completion/complete", Target::Nothing, never, work).await?;
+        let mut work = Box::pin(resources::complete(self, &context, &request));
+        let mut completed = observed(&context, "completion/complete", Target::Nothing, never, work.as_mut()).await?;
         completed.meta = self.result_meta(&context);
         Ok(completed)
     }
