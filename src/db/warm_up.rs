@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::connection::{Attempts, Lease};
 use super::observed::Operation;
 use super::{Db, DbError, leased, write};
+use crate::telemetry::{Kind, Span};
 
 /// How long a call waits for it, rather than make a connection of its own.
 const WAIT: Duration = Duration::from_secs(1);
@@ -47,9 +48,10 @@ impl Db {
     /// Fetches the signing keys, makes a connection and reads what has to be known of the server.
     pub async fn warm_up(&self) {
         let _under_way = self.warm_up.begin();
-        let warmed: Result<(), DbError> =
-            async { leased!(self, Operation::Ready, |lease, _keys| self.facts(lease.connection()?).await.map(drop)) }
-                .await;
+        let mut warming = Box::pin(async {
+            leased!(self, Operation::Ready, |lease, _keys| self.facts(lease.connection()?).await.map(drop))
+        });
+        let warmed: Result<(), DbError> = Span::begin(Kind::Internal, "warm up").around(warming.as_mut()).await;
         if let Err(error) = warmed {
             tracing::debug!(error = &error as &dyn std::error::Error, "not warm");
         }
