@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -57,11 +58,19 @@ impl Process {
         self.written.lock().unwrap().clone()
     }
 
-    /// The lines of the log that say this.
-    pub fn logged(&self, message: &str) -> Vec<Value> {
-        let written = self.written();
-        let lines = written.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["message"] == message).collect()
+    /// The lines of the log that say this. Who reads them may be a moment behind, so the first is waited for.
+    pub async fn logged(&self, message: &str) -> Vec<Value> {
+        let mut found = Vec::new();
+        for _ in 0..100 {
+            let written = self.written();
+            let lines = written.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            found = lines.filter(|line| line["message"] == message).collect();
+            if !found.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        found
     }
 
     pub fn request(&self, caller: &str, body: &Value) -> reqwest::RequestBuilder {

@@ -75,7 +75,7 @@ async fn behind_the_functions_host_the_log_goes_one_way() {
     let (database, azure) = (TestDatabase::create().await, LoopbackAzure::start().await);
     let process = serve(&database, &azure, &[("FUNCTIONS_CUSTOMHANDLER_PORT", "0")]);
     process.sql(SEATTLE, "select 1").await;
-    assert!(!process.logged("call").is_empty());
+    assert!(!process.logged("call").await.is_empty());
     process.end().await;
     let envelopes = azure.insights.envelopes();
     assert!(!of_type(&envelopes, "RequestData").is_empty());

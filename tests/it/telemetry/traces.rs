@@ -74,7 +74,7 @@ async fn a_call_is_a_trace_from_the_host_to_the_database() {
         (record.attributes["tool"].as_str(), record.attributes["outcome"].as_str()),
         ("execute_sales_query", "ok")
     );
-    assert_eq!(process.logged("call")[0]["trace_id"], TRACE);
+    assert_eq!(process.logged("call").await[0]["trace_id"], TRACE);
 
     // A message that names a trace itself is of that one, and points at the request that brought it.
     let own = "0af7651916cd43dd8448eb211c80319c";
