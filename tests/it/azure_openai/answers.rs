@@ -45,7 +45,7 @@ async fn an_answer_is_checked() {
         (|all| all["data"][2]["embedding"] = json!([1.0, 2.0, 3.0, 4.0]), "a vector has other dimensions"),
         (|all| all["data"][2]["embedding"] = json!([1.0, 2.0, null]), "it is not the JSON of embeddings"),
         (|all| all["data"][2]["embedding"] = json!("AACAPwAAAEA="), "it is not the JSON of embeddings"),
-        (|all| all["data"][2]["embedding"] = json!([1.0, 2.0, -1e300]), "a number is not finite"),
+        (|all| all["data"][2]["embedding"] = json!([1.0, 2.0, -1e300]), "it is not the JSON of embeddings"),
         (|all| all["usage"] = json!({}), "it is not the JSON of embeddings"),
         (
             |all| *all = json!({"error": {"code": "x", "message": "with status 200"}}),
