@@ -264,8 +264,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let telemetry = Telemetry::start(&settings.telemetry, false, Some(azure.monitor_token()))?;
     let embedder = app::embedder(&settings, &profile, &azure)?;
     let app = App::build(settings, profile, embedder, &azure, &telemetry)?;
-    // The first request is still on its way.
-    tokio::spawn(app.warm_up());
     let listener = app.listen().await?;
     telemetry::start::listening();
     tracing::info!(address = %listener.address(), "listening");

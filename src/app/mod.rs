@@ -1,5 +1,4 @@
-//! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing while it
-//! builds.
+//! Builds everything once, from settings, and runs it until the process is told to end. Connects to nothing by itself.
 
 mod sources;
 
@@ -117,12 +116,6 @@ impl App {
     /// The server as MCP sees it.
     pub fn server(&self) -> &McpServer {
         &self.server
-    }
-
-    /// Makes the first connection to the database, beside whatever else the process does.
-    pub fn warm_up(&self) -> impl Future<Output = ()> + Send + 'static {
-        let server = self.server.clone();
-        async move { server.db().warm_up().await }
     }
 
     /// Serves on an open listener until `end` is done; then lets calls finish and closes the pool.

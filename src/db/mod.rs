@@ -23,7 +23,6 @@ mod statement;
 mod stream;
 mod tls;
 mod value;
-mod warm_up;
 mod wire;
 
 pub mod admin;
@@ -66,14 +65,12 @@ use pipeline::Row;
 use search::{SearchSql, models_query};
 use silence::Silence;
 use value::UNKNOWN_TYPE;
-use warm_up::WarmUp;
 
 /// Lets the caller's call in, and runs work with the signing keys and a connection from the pool, and once more if the
 /// connection turned out to be dead, the newest key unknown to the database, or its time another than was thought.
 macro_rules! leased {
     ($db:ident, $caller:expr, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
         let _admitted = $db.admission.admit($caller.principal()).await?;
-        $db.warm_up.over().await;
         leased!($db, $operation, |$lease, $keys| $work)
     }};
     ($db:ident, $operation:expr, |$lease:ident, $keys:ident| $work:expr) => {{
@@ -112,7 +109,6 @@ pub struct Db {
     admission: Admission,
     keys: Arc<dyn KeySource>,
     opening: Opening,
-    warm_up: WarmUp,
     result_bytes: ByteLimit,
     facts: RwLock<Option<Arc<ServerFacts>>>,
     catalog: RwLock<Option<Arc<Catalog>>>,
@@ -166,7 +162,6 @@ impl Db {
             ),
             keys,
             opening: Opening::new(limits.statement, silence, search_path),
-            warm_up: WarmUp::new(),
             result_bytes: limits.result_bytes,
             facts: RwLock::new(None),
             catalog: RwLock::new(None),

@@ -1,12 +1,12 @@
 //! The rows of an answer, which are JSON from the moment they arrive: each value's text becomes part of the text that a
 //! client is sent, and is bounded by what it takes there.
 
+use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::DataRowBody;
 use serde_json::Value;
 
 use super::error::Fault;
 use super::value::Encoding;
-use fallible_iterator::FallibleIterator;
 
 /// Rows as JSON: an array each, with one value for each column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Rows {
         encodings: &[Encoding],
         room: usize,
     ) -> Result<Option<usize>, Fault> {
-        // A value can take less as JSON than as text by what JSON needs no spaces for, and is not looked at for that.
+        // JSON is hardly ever shorter than PostgreSQL's text, so what is longer than the room is not written at all.
         if row.buffer().len().saturating_sub(4 * encodings.len()) > room {
             return Ok(None);
         }

@@ -32,7 +32,7 @@ impl Audit {
         let (sql, tables) = self.statement.get().map_or(("", String::new()), |(sql, tables)| (sql, tables.join(" ")));
         let answer = outcome.as_ref().ok();
         let word = outcome.as_ref().map_or_else(ToolError::outcome, |_| "ok");
-        let (rows, bytes) = answer.map_or((0, 0), |answer| (answer.rows as u64, answer.json.len() as u64));
+        let (rows, bytes) = answer.map_or((0, 0), |answer| (answer.rows as u64, answer.bytes as u64));
         measure::call(tool, word, rows, bytes);
         if let Some(reason) = outcome.as_ref().err().and_then(ToolError::refusal) {
             measure::refused(reason);

@@ -15,9 +15,10 @@ use rmcp::model::CallToolResult;
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::McpServer;
+use super::error::ToolError;
 
 /// The mark as the text of a result. What a client sent can not look like it: within a string the quotes are escaped.
 const AS_TEXT: &str = r#""text":"{\"written\":true}""#;
@@ -31,12 +32,18 @@ struct Written(Arc<OnceLock<String>>);
 
 /// A result that is `json`. Where the response is a stream, since the client was told of progress before, rmcp writes
 /// it.
-pub(super) fn result(context: &RequestContext<RoleServer>, json: String, streamed: bool) -> CallToolResult {
+pub(super) fn result(
+    context: &RequestContext<RoleServer>,
+    json: String,
+    streamed: bool,
+) -> Result<CallToolResult, ToolError> {
     let written = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Written>());
-    match written {
-        Some(written) if !streamed && written.0.set(json.clone()).is_ok() => marked(),
-        _ => CallToolResult::structured(serde_json::from_str(&json).unwrap_or(Value::String(json))),
+    if let Some(written) = written.filter(|_| !streamed) {
+        // A request has one result, so nothing is there yet.
+        let _ = written.0.set(json);
+        return Ok(marked());
     }
+    serde_json::from_str(&json).map(CallToolResult::structured).map_err(ToolError::Result)
 }
 
 /// What rmcp is handed: an object, as older clients are sent no other structured content. It makes the text of it.

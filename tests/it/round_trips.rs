@@ -2,19 +2,9 @@
 
 use serde_json::json;
 
-use rowgate::app::{self, App, Azure};
-use rowgate::config::Settings;
-use rowgate::retail;
-use rowgate::telemetry::Telemetry;
-
 use crate::support::{CountingProxy, HEAD_OFFICE, SEATTLE, TestDatabase, TestServer, cluster};
 
 async fn through_proxy(settings: &[(&str, &str)]) -> (TestServer, CountingProxy) {
-    let (database, settings, proxy) = behind_proxy(settings).await;
-    (TestServer::serve(database, settings).await, proxy)
-}
-
-async fn behind_proxy(settings: &[(&str, &str)]) -> (TestDatabase, Settings, CountingProxy) {
     let proxy = CountingProxy::to(cluster().cluster.port()).await;
     let database = TestDatabase::create().await;
     let mut settings = database.settings(settings);
@@ -23,7 +13,7 @@ async fn behind_proxy(settings: &[(&str, &str)]) -> (TestDatabase, Settings, Cou
     app.host("127.0.0.1").port(proxy.port).user("rowgate_app").dbname(&database.name);
     app.password(known.get_password().unwrap());
     settings.database.app = Some(app);
-    (database, settings, proxy)
+    (TestServer::serve(database, settings).await, proxy)
 }
 
 #[tokio::test]
@@ -75,20 +65,4 @@ async fn a_cut_answer_costs_its_connection_and_no_more() {
     server.sql(SEATTLE, "select 1").await.ok();
     // The first, the one that cancels its statement, and the one after it.
     assert_eq!(proxy.connections(), 3);
-}
-
-#[tokio::test]
-async fn calls_wait_for_the_first_connection_and_share_it() {
-    let (database, settings, proxy) = behind_proxy(&[]).await;
-    let profile = app::profile(&settings, retail::PROFILE).unwrap();
-    let azure = Azure::new(&settings);
-    let app = App::build(settings, profile, None, &azure, &Telemetry::default()).unwrap();
-    let warming = tokio::spawn(app.warm_up());
-    let server = TestServer::run(database, app).await;
-    server.sql(SEATTLE, "select 1").await.ok();
-    warming.await.unwrap();
-    assert_eq!(proxy.connections(), 1);
-    proxy.round_trips();
-    server.sql(SEATTLE, "select 1").await.ok();
-    assert_eq!((proxy.connections(), proxy.round_trips()), (0, 1));
 }

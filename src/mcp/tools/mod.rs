@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use rmcp::RoleServer;
 use rmcp::handler::server::router::tool::{ToolRoute, ToolRouter};
 use rmcp::handler::server::tool::{ToolCallContext, schema_for_input, schema_for_output};
-use rmcp::model::{JsonObject, ProgressNotificationParam, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResult, JsonObject, ProgressNotificationParam, Tool, ToolAnnotations};
 use rmcp::service::RequestContext;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
@@ -48,11 +48,10 @@ pub(super) trait Structured: Serialize {
 
 /// What came of a call that did not fail.
 pub(super) struct Answered {
-    /// The answer, a JSON object.
-    pub(super) json: String,
+    result: CallToolResult,
     pub(super) rows: usize,
-    /// Whether the client was told of progress before.
-    streamed: bool,
+    /// Of its JSON.
+    pub(super) bytes: usize,
 }
 
 /// The JSON of an answer. Rows are its last member and are put in as they are.
@@ -144,17 +143,14 @@ where
             let audit = Audit::default();
             let outcome = answer(&context, &audit, run).await;
             audit.write(&name, caller(&context.request_context).ok(), started.elapsed(), &outcome);
-            Ok(match outcome {
-                Ok(answered) => written::result(&context.request_context, answered.json, answered.streamed),
-                Err(error) => {
-                    error.log(&name);
-                    if let Some(challenge) = error.challenge() {
-                        status::say(&context.request_context, challenge);
-                    }
-                    error.into_result()
+            let result = outcome.map(|answered| answered.result).unwrap_or_else(|error| {
+                error.log(&name);
+                if let Some(challenge) = error.challenge() {
+                    status::say(&context.request_context, challenge);
                 }
-            }
-            .into())
+                error.into_result()
+            });
+            Ok(result.into())
         }
         .boxed()
     })
@@ -182,7 +178,8 @@ where
         () = call.context.ct.cancelled() => return Err(ToolError::Cancelled),
     };
     let json = json_of(&output).map_err(ToolError::Result)?;
-    Ok(Answered { json, rows: output.rows().map_or(0, Rows::len), streamed: streamed.into_inner() })
+    let (rows, bytes) = (output.rows().map_or(0, Rows::len), json.len());
+    Ok(Answered { result: written::result(call.context, json, streamed.into_inner())?, rows, bytes })
 }
 
 /// Tells a client that gave a progress token that its call is still running, now and then, for ever. `streamed`: set once
