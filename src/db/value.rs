@@ -77,7 +77,7 @@ impl Encoding {
                 _ => None,
             },
             Self::Integer => integer(text),
-            Self::Float => Digits::of(text).map(|_| text),
+            Self::Float => float(text),
             Self::Numeric => numeric(text),
             Self::Json => match exact_json(text) {
                 Some(exact) => return json.push_str(&exact),
@@ -152,6 +152,12 @@ fn integer(text: &str) -> Option<&str> {
     let digits = Digits::of(text)?;
     let exact = digits.whole <= EXACT_DIGITS || text.parse::<i64>().ok()?.unsigned_abs() <= EXACT_INTEGER;
     (exact && digits.fraction == 0 && !digits.has_exponent).then_some(text)
+}
+
+/// A float as it is, unless it is one that no reader can hold: `Infinity`, or a number beyond double precision.
+fn float(text: &str) -> Option<&str> {
+    Digits::of(text)?;
+    text.parse::<f64>().is_ok_and(f64::is_finite).then_some(text)
 }
 
 /// A numeric as a JSON number, if double precision keeps it. Trailing zeros go: 12.50 is 12.5.
@@ -263,7 +269,9 @@ mod tests {
         assert_eq!(read(&Encoding::Integer, "9007199254740991"), json!(9_007_199_254_740_991_i64));
         assert_eq!(read(&Encoding::Integer, "9007199254740992"), json!("9007199254740992"));
         assert_eq!(read(&Encoding::Float, "1e+300"), json!(1e300));
-        assert_eq!(read(&Encoding::Float, "Infinity"), json!("Infinity"));
+        for text in ["Infinity", "-Infinity", "NaN", "1e+410"] {
+            assert_eq!(read(&Encoding::Float, text), json!(text));
+        }
     }
 
     #[test]
