@@ -10,6 +10,7 @@ import filling
 import growth
 import latency
 import load
+import obstacles
 import payload
 import peers
 import processes
@@ -32,7 +33,7 @@ def arguments():
     parser.add_argument("--beside", default="target/beside/release", help="the folder of the programs of benches/beside")
     parser.add_argument("--scale", default="1", help="size of the sample")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas; growth is one more")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each load, of which the median counts")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each load, of which the median counts")
     parser.add_argument("--seconds", type=int, default=2, help="how long each load lasts")
     parser.add_argument("--peers", action="store_true", help="other MCP servers from npm and PyPI in the same run")
     parser.add_argument("--search", action="store_true", help="search by meaning too, up to 100,000 products: minutes more")
@@ -70,6 +71,7 @@ def main():
             peers.measure(report, given.binary, database, given.rounds, given.seconds)
         if given.search:
             searching.measure(report)
+        obstacles.explain(report)
     finally:
         # What was measured until something failed is kept as well.
         database.stop()

@@ -58,12 +58,14 @@ def measure(report, binary, tokens, database):
         "100 rows of 7 columns": many["content"][0]["text"],
         "20 plain": plain_rows(few["structuredContent"]),
         "100 plain": plain_rows(many["structuredContent"]),
+        "20 values": compact(few["structuredContent"]["rows"]),
+        "100 values": compact(many["structuredContent"]["rows"]),
     }
     counted = dict(zip(texts, count_tokens(tokens, texts.values())))
     report.raw["texts"] = texts
     report.add("tools/list with icons, which no model reads", whole, "bytes")
     for name, text in texts.items():
-        if name.endswith("plain"):
+        if name.endswith(("plain", "values")):
             continue
         rows = name.split()[0] if "rows" in name else None
         plain = texts.get(f"{rows} plain")
@@ -75,3 +77,6 @@ def measure(report, binary, tokens, database):
             aim = {"aim": "≤ 0.6 × plain rows", "met": counted[name] <= 0.6 * counted["20 plain"]}
         report.add("  tokens", counted[name], "tokens",
                    *(("plain JSON rows", counted[f"{rows} plain"]) if plain else ()), **aim)
+        if plain:
+            report.add("  tokens of the values alone", counted[f"{rows} values"], "tokens", "plain JSON rows",
+                       counted[f"{rows} plain"])

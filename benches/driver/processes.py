@@ -97,13 +97,20 @@ def family(pid):
 
 def cpu(pids):
     """CPU seconds that these processes and their ended children have used."""
-    total = 0
+    return sum(cpu_and_kernel(pids))
+
+
+def cpu_and_kernel(pids):
+    """The same in two parts: outside the kernel, and in it."""
+    outside = kernel = 0
     for pid in pids:
         try:
-            total += sum(int(field) for field in _stat(pid)[11:15])
+            fields = [int(field) for field in _stat(pid)[11:15]]
         except (FileNotFoundError, ProcessLookupError):
-            pass
-    return total / TICK
+            continue
+        outside += fields[0] + fields[2]
+        kernel += fields[1] + fields[3]
+    return outside / TICK, kernel / TICK
 
 
 def memory(pids):
