@@ -18,15 +18,15 @@ def beside_pgbench(line, known):
     postgres, own = known(f"{line['of']}: PostgreSQL's CPU a call"), known(f"{line['of']}: server CPU a call")["figure"]
     whole = postgres["figure"] + own
     return (f"pgbench's message takes {postgres['limit']:.2f} ms of PostgreSQL. A call takes {postgres['figure']:.2f}, since a "
-            f"claim that is bound needs the extended protocol, and {own:.2f} of Rowgate: on cores that have nothing else to do "
-            f"that is {postgres['limit'] / whole:.2f} of pgbench's calls, less what wrk takes beyond pgbench.")
+            f"claim that is bound needs the extended protocol, and {own:.2f} of Rowgate: by that alone "
+            f"{postgres['limit'] / whole:.2f} of pgbench's calls.")
 
 
 def server_cpu(line, known):
     """Where it is spent."""
     kernel = known(line["of"].removesuffix("server CPU a call") + "of it in the kernel")
     where = f", of it {kernel['figure']:.2f} in the kernel for sockets and the log" if kernel else ""
-    return f"it takes {line['figure']:.2f} ms{where}. docs/speed.md has the instructions by part, and none is a peak."
+    return f"it takes {line['figure']:.2f} ms{where}. docs/speed.md has the profile."
 
 
 def beside_peer(line, known):
@@ -51,7 +51,7 @@ def values_alone(line, known):
     """What no form can be shorter than."""
     least = known("20 rows of 7 columns: tokens of the values alone")
     return (f"the values alone, without a name or a type, are {least['figure']:,.0f} tokens, {least['ratio']:.2f} of plain JSON "
-            "rows: no form that keeps them gets below 0.6.")
+            "rows: no form that keeps them gets below that.")
 
 
 def first_query(line, known):

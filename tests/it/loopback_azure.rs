@@ -19,7 +19,7 @@ pub(crate) async fn asked(count: impl Fn() -> usize) {
 }
 
 /// This same program again, as one test with an environment of its own.
-pub(crate) fn again(test: &str) -> (std::path::PathBuf, [String; 4]) {
-    let arguments = ["--exact", test, "--ignored", "--nocapture"].map(str::to_owned);
+pub(crate) fn again(test: &str) -> (std::path::PathBuf, [String; 3]) {
+    let arguments = ["--exact", test, "--nocapture"].map(str::to_owned);
     (std::env::current_exe().unwrap(), arguments)
 }
